@@ -1,0 +1,34 @@
+"""Command line of the container lab: `python -m lab up|down|artifacts`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from lab import artifacts, engine, hosts
+from lab.shell import LabError
+
+
+def main() -> int:
+    """Run a command; an error that the user can mend is one message, not a traceback."""
+    parser = argparse.ArgumentParser(prog="python -m lab", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("up", help="bring the hosts up; deploys nothing; safe to repeat")
+    commands.add_parser("down", help="remove every container, network and volume that `up` made")
+    commands.add_parser("artifacts", help="fill the artifacts folder")
+    command = parser.parse_args().command
+    try:
+        if command == "artifacts":
+            artifacts.ensure()
+        elif command == "up":
+            hosts.up()
+        elif engine.answers():
+            hosts.down()
+    except LabError as error:
+        print(f"lab: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

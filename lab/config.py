@@ -1,0 +1,50 @@
+"""Where the lab keeps its things, and which hosts it has."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "smolcluster-logging"
+ARTIFACTS = Path(os.environ.get("LAB_ARTIFACTS") or CACHE / "artifacts")
+# Inventory and ssh_config of the running lab; the inventory in inventory/lab/ reads the same variable.
+STATE = Path(os.environ.get("LAB_STATE") or CACHE / "lab")
+
+NETWORK = "minilab"
+USER = "smol"
+
+
+@dataclass(frozen=True)
+class Host:
+    """One host of the lab.
+
+    Parameters:
+        name: inventory name; the container is `minilab-<name>`.
+        role: build target in lab/image/Dockerfile, `mini` or `controller`.
+        suite: Debian's code name.
+        zone: IANA name of the host's time zone.
+        ssh_port: port on the loopback address of the machine that runs the lab.
+        ports: further ports published on that address, same number inside.
+    """
+
+    name: str
+    role: str
+    suite: str
+    zone: str
+    ssh_port: int
+    ports: tuple[int, ...] = ()
+
+    @property
+    def container(self) -> str:
+        """Name of the container."""
+        return f"minilab-{self.name}"
+
+
+HOSTS = (
+    Host("controller", "controller", "trixie", "Etc/UTC", 42220, (3100, 3000)),
+    Host("mini1", "mini", "trixie", "Asia/Kolkata", 42221),
+    Host("mini2", "mini", "trixie", "America/New_York", 42222),
+    Host("mini3", "mini", "bookworm", "Etc/UTC", 42223),
+)

@@ -1,0 +1,141 @@
+"""Bringing the lab's hosts up and down. Nothing is deployed on them here."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import yaml
+
+from lab import artifacts, images
+from lab.config import HOSTS, NETWORK, STATE, USER, Host
+from lab.shell import LabError, run, step, wait_for
+
+# What systemd needs in a container; SYS_PTRACE lets the controller's own engine run health checks, DAC_READ_SEARCH
+# is a right that every real host gives to its services. `--privileged` would do as well but is refused on some hosts.
+CONTAINER = [
+    *(f"--cap-add={name}" for name in ("SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE", "DAC_READ_SEARCH")),
+    "--security-opt=seccomp=unconfined",
+    "--security-opt=apparmor=unconfined",
+    "--cgroupns=host",
+    "--volume=/sys/fs/cgroup:/sys/fs/cgroup:rw",
+    "--tmpfs=/run",
+    "--tmpfs=/run/lock",
+    "--tmpfs=/tmp",
+]
+
+
+def state_of(host: Host) -> str:
+    """State of a host's container as Docker names it (`running`, `exited`, …), or `missing`."""
+    found = run(["docker", "inspect", "--format", "{{.State.Status}}", host.container], check=False)
+    return found.stdout.strip() if found.returncode == 0 else "missing"
+
+
+def execute(host: Host, *command: str, data: str | None = None) -> str:
+    """Run a command as root on a host, past SSH; for setting the host up, not for tests of the product."""
+    return run(["docker", "exec", "--interactive", host.container, *command], data=data).stdout
+
+
+def start(host: Host) -> None:
+    """Start a host's container, or make it first; a running one is left as it is.
+
+    Raises:
+        LabError: a port on loopback is taken, or systemd does not come up.
+    """
+    state = state_of(host)
+    if state == "running":
+        return
+    if state != "missing":
+        run(["docker", "start", host.container])
+    else:
+        ports = [(host.ssh_port, 22), *((port, port) for port in host.ports)]
+        for outside, _ in ports:
+            require_free(outside)
+        command = ["docker", "run", "--detach", f"--name={host.container}", f"--hostname={host.name}", *CONTAINER]
+        command += [f"--network={NETWORK}", f"--network-alias={host.name}", f"--label={NETWORK}"]
+        command += [f"--publish=127.0.0.1:{outside}:{inside}" for outside, inside in ports]
+        if host.role == "controller":
+            # overlay2 cannot lie on overlay2, so the inner engine's data needs a volume.
+            command += [f"--volume={host.container}-docker:/var/lib/docker"]
+        run([*command, images.host(host.role, host.suite)])
+
+
+def require_free(port: int) -> None:
+    """Make sure that nobody listens on a port of the loopback address.
+
+    Raises:
+        LabError: somebody does.
+    """
+    with socket.socket() as probe:
+        probe.settimeout(2)
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            raise LabError(f"port {port} on 127.0.0.1 is taken; the lab needs it. `ss -ltnp` shows by whom.")
+
+
+def prepare(host: Host, public_key: str) -> str:
+    """Give a host its zone and the lab's SSH key.
+
+    Returns:
+        The host's line for a known_hosts file.
+    """
+    booted = ("running", "degraded")
+    wait_for(
+        lambda: run(["docker", "exec", host.container, "systemctl", "is-system-running"], check=False).stdout.strip()
+        in booted,
+        f"{host.name}: systemd has booted",
+        90,
+    )
+    script = f"""
+        set -e
+        ln -sfn /usr/share/zoneinfo/{host.zone} /etc/localtime
+        echo {host.zone} > /etc/timezone
+        install -o {USER} -g {USER} -m 0600 /dev/stdin /home/{USER}/.ssh/authorized_keys
+        cat /etc/ssh/ssh_host_ed25519_key.pub
+    """
+    key = execute(host, "sh", "-c", script, data=public_key).split()
+    return f"[127.0.0.1]:{host.ssh_port} {key[0]} {key[1]}"
+
+
+def up() -> None:
+    """Bring every host up, and write what `inventory/lab/` and `ssh -F` need into the state folder."""
+    STATE.mkdir(parents=True, exist_ok=True, mode=0o700)
+    variables = artifacts.ensure()
+    key = STATE / "id_ed25519"
+    if not key.exists():
+        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "smolcluster-lab", "-f", key])
+    if run(["docker", "network", "inspect", NETWORK], check=False).returncode:
+        run(["docker", "network", "create", f"--label={NETWORK}", NETWORK])
+    for host in HOSTS:
+        images.host(host.role, host.suite)
+    with step(f"Starting {', '.join(host.name for host in HOSTS)}"):
+        for host in HOSTS:
+            start(host)
+        known = [prepare(host, key.with_suffix(".pub").read_text()) for host in HOSTS]
+    (STATE / "known_hosts").write_text("".join(f"{line}\n" for line in known))
+    (STATE / "ssh_config").write_text(ssh_config(key))
+    (STATE / "vars.yml").write_text(yaml.safe_dump(variables))
+
+
+def ssh_config(key: Path) -> str:
+    """Text of a configuration with which `ssh -F` reaches the hosts by name."""
+    common = f"""Host *
+  HostName 127.0.0.1
+  User {USER}
+  IdentityFile {key}
+  IdentitiesOnly yes
+  UserKnownHostsFile {STATE / "known_hosts"}
+"""
+    return "".join(f"Host {host.name}\n  Port {host.ssh_port}\n" for host in HOSTS) + common
+
+
+def down() -> None:
+    """Remove every container, network and volume that the lab made; nothing else."""
+    for kind, list_all in (("container", ["--all"]), ("network", [])):
+        found = run(["docker", kind, "ls", *list_all, "--quiet", f"--filter=label={NETWORK}"]).stdout.split()
+        if found:
+            run(["docker", kind, "rm", *(["--force", "--volumes"] if kind == "container" else []), *found])
+    volumes = run(["docker", "volume", "ls", "--quiet", f"--filter=name=^{NETWORK}-"]).stdout.split()
+    if volumes:
+        run(["docker", "volume", "rm", *volumes])
+    for name in ("known_hosts", "ssh_config", "vars.yml"):
+        (STATE / name).unlink(missing_ok=True)

@@ -1,0 +1,77 @@
+"""Running programs, and telling the user how far a long step is."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class LabError(Exception):
+    """Something that the user has to know or to do; the text says what."""
+
+
+def run(
+    command: Sequence[str | Path], *, data: str | None = None, timeout: float = 600, check: bool = True, **options
+) -> subprocess.CompletedProcess[str]:
+    """Run a program and return what it printed.
+
+    Parameters:
+        command: program and arguments.
+        data: text for its standard input; none means an empty one.
+        timeout: seconds after which the program is killed.
+        check: raise when it fails.
+        options: passed to `subprocess.run` (`cwd`, `env`).
+
+    Raises:
+        LabError: the program is missing, failed or took too long; holds its last lines.
+    """
+    words = [str(word) for word in command]
+    try:
+        done = subprocess.run(
+            words, input=data or "", capture_output=True, text=True, timeout=timeout, check=False, **options
+        )
+    except FileNotFoundError as error:
+        raise LabError(f"{words[0]} is not installed") from error
+    except subprocess.TimeoutExpired as error:
+        raise LabError(f"{' '.join(words[:4])} … took more than {timeout:.0f} s") from error
+    if check and done.returncode:
+        tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-15:])
+        raise LabError(f"{' '.join(words[:6])} … failed ({done.returncode}):\n{tail}")
+    return done
+
+
+@contextmanager
+def step(text: str) -> Iterator[None]:
+    """Announce a step that takes a while, and how long it took once it is over."""
+    print(f"{text} …", flush=True)
+    start = time.monotonic()
+    yield
+    print(f"  done in {time.monotonic() - start:.0f} s", flush=True)
+
+
+def wait_for(condition, what: str, timeout: float, pause: float = 0.2) -> None:
+    """Ask until `condition()` is true.
+
+    Parameters:
+        condition: function without arguments.
+        what: the state waited for, for the message.
+        timeout: seconds to wait at most.
+        pause: seconds between two questions.
+
+    Raises:
+        LabError: the time is over.
+    """
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            raise LabError(f"{what}: not within {timeout:.0f} s")
+        time.sleep(pause)
+
+
+def warn(text: str) -> None:
+    """Tell the user something that is no error."""
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,38 @@
+# Copyright (c) SmolCluster contributors
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Ansible filter: list what stands against a deployment of Promtail."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: promtail_problems
+short_description: List what stands against a deployment of Promtail
+description: Looks at all settings of the role, and at the node where its facts are given, so that all is told at once.
+author: [SmolCluster contributors (@smolcluster)]
+positional: formats, node
+options:
+  _input:
+    description: >-
+      The role's settings: C(sources), C(loki_url), C(version), C(base_url), C(timezone), C(http_port), C(adopt) and
+      C(platform) (empty where there is no program for the node).
+    type: dict
+    required: true
+  formats: {description: Folder of the format presets., type: path, required: true}
+  node: {description: Results of the module M(smolcluster.logging.promtail_info)., type: dict, required: true}
+"""
+EXAMPLES = r"""
+problems: "{{ settings | smolcluster.logging.promtail_problems('roles/promtail/vars/formats', node) }}"
+"""
+RETURN = r"""
+_value: {description: One sentence per problem with the way out; empty when there is none., type: list, elements: str}
+"""
+
+from ansible_collections.smolcluster.logging.plugins.plugin_utils import promtail
+
+
+class FilterModule:
+    """Name of the filter."""
+
+    def filters(self) -> dict:
+        """Filters by name."""
+        return {"promtail_problems": promtail.problems}

@@ -1,0 +1,34 @@
+# Copyright (c) SmolCluster contributors
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Ansible filter: turn log sources into Promtail's scrape configs."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: promtail_scrape_configs
+short_description: Turn log sources into Promtail's scrape configs
+description: Makes one scrape config per source, so that each source has its own stages.
+author: [SmolCluster contributors (@smolcluster)]
+positional: formats, node, zone
+options:
+  _input: {description: Sources as in the variable C(promtail_sources)., type: list, elements: dict, required: true}
+  formats: {description: Folder of the format presets., type: path, required: true}
+  node: {description: Value of the label C(node)., type: str, required: true}
+  zone: {description: IANA name of the time zone of lines without one; C(Local) is the node's own., type: str, required: true}
+"""
+EXAMPLES = r"""
+scrape_configs: "{{ promtail_sources | smolcluster.logging.promtail_scrape_configs('roles/promtail/vars/formats', 'mini1', 'Local') }}"
+"""
+RETURN = r"""
+_value: {description: Value of Promtail's C(scrape_configs)., type: list, elements: dict}
+"""
+
+from ansible_collections.smolcluster.logging.plugins.plugin_utils import promtail
+
+
+class FilterModule:
+    """Name of the filter."""
+
+    def filters(self) -> dict:
+        """Filters by name."""
+        return {"promtail_scrape_configs": promtail.scrape_configs}

@@ -1,0 +1,143 @@
+# Copyright (c) SmolCluster contributors
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Changes of files that can be looked at, made, shown and undone."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from pathlib import Path
+from typing import Protocol
+
+
+class Change(Protocol):
+    """Something that is to hold on the node."""
+
+    name: str
+
+    def needed(self) -> bool:
+        """Whether it does not hold yet."""
+
+    def apply(self) -> None:
+        """Make it hold, and remember what was there."""
+
+    def undo(self) -> None:
+        """Put back what `apply` found; nothing when it was not called."""
+
+    def diff(self) -> dict[str, str]:
+        """Before and after, for Ansible's `--diff`."""
+
+
+class TextFile:
+    """A file of text owned by root.
+
+    Parameters:
+        path: where it belongs; a missing folder is made, mode 0755.
+        text: its content.
+        mode: permission bits.
+        group: number of its group.
+    """
+
+    def __init__(self, path: Path, text: str, mode: int, group: int) -> None:
+        self.path, self.text, self.mode, self.group = path, text, mode, group
+        self.name = str(path)
+        self._before: tuple[str | None, int, int, int] | None = None
+
+    def _found(self) -> tuple[str | None, int, int, int]:
+        """Text, mode, owner and group of what is there; no text when nothing is."""
+        try:
+            status = self.path.stat()
+            return self.path.read_text(), stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
+        except FileNotFoundError:
+            return None, 0, 0, 0
+
+    def needed(self) -> bool:
+        """Whether content, mode or owner differ."""
+        return self._found() != (self.text, self.mode, os.geteuid(), self.group)
+
+    def apply(self) -> None:
+        """Write it, completely or not at all."""
+        self._before = self._found()
+        self._write(self.text, self.mode, os.geteuid(), self.group)
+
+    def undo(self) -> None:
+        """Put the old file back, or remove the new one."""
+        if self._before is None:
+            return
+        text, mode, owner, group = self._before
+        if text is None:
+            self.path.unlink(missing_ok=True)
+        else:
+            self._write(text, mode, owner, group)
+
+    def _write(self, text: str, mode: int, owner: int, group: int) -> None:
+        self.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        handle, partial = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
+        try:
+            with os.fdopen(handle, "w") as file:
+                file.write(text)
+                os.fchown(file.fileno(), owner, group)
+                os.fchmod(file.fileno(), mode)
+            os.replace(partial, self.path)
+        except OSError:
+            Path(partial).unlink(missing_ok=True)
+            raise
+
+    def diff(self) -> dict[str, str]:
+        """Content before and after, or the permissions where only they differ."""
+        text, mode, owner, group = self._found()
+        before, after = text or "", self.text
+        if before == after:
+            before, after = f"{owner}:{group} {mode:04o}\n", f"{os.geteuid()}:{self.group} {self.mode:04o}\n"
+        return {"before_header": self.name, "after_header": self.name, "before": before, "after": after}
+
+
+class Link:
+    """A symbolic link.
+
+    Parameters:
+        path: where it belongs.
+        target: what it points at, relative to its folder.
+    """
+
+    def __init__(self, path: Path, target: str) -> None:
+        self.path, self.target = path, target
+        self.name = str(path)
+        self._before: str | None = None
+        self._applied = False
+
+    def _found(self) -> str | None:
+        return os.readlink(self.path) if self.path.is_symlink() else None
+
+    def needed(self) -> bool:
+        """Whether it is missing or points elsewhere."""
+        return self._found() != self.target
+
+    def apply(self) -> None:
+        """Point it at the target in one step, so that it never is missing."""
+        self._before, self._applied = self._found(), True
+        self._point(self.target)
+
+    def undo(self) -> None:
+        """Point it back, or remove it."""
+        if self._applied and self._before is None:
+            self.path.unlink(missing_ok=True)
+        elif self._applied:
+            self._point(self._before)
+
+    def _point(self, target: str) -> None:
+        partial = self.path.with_name(f".{self.path.name}.partial")
+        partial.unlink(missing_ok=True)
+        partial.symlink_to(target)
+        os.replace(partial, self.path)
+
+    def diff(self) -> dict[str, str]:
+        """Where it points before and after."""
+        before = self._found()
+        return {
+            "before_header": self.name,
+            "after_header": self.name,
+            "before": f"{before}\n" if before else "",
+            "after": f"{self.target}\n",
+        }

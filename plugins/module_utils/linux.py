@@ -1,0 +1,105 @@
+# Copyright (c) SmolCluster contributors
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What a Linux host says of itself: C library, processes, listening ports. Reads /proc only; no programs are started."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+PROC = Path("/proc")
+
+
+def glibc() -> str | None:
+    """Version of the GNU C library, for example `2.36`; none on other C libraries (musl)."""
+    try:
+        name, _, version = os.confstr("CS_GNU_LIBC_VERSION").partition(" ")
+    except (ValueError, AttributeError):
+        return None
+    return version if name == "glibc" else None
+
+
+def command_line(pid: int) -> list[str]:
+    """Arguments of a process; empty when it is gone or a thread of the kernel."""
+    try:
+        return [word for word in (PROC / str(pid) / "cmdline").read_bytes().decode(errors="replace").split("\0") if word]
+    except OSError:
+        return []
+
+
+def environment(pid: int) -> dict[str, str]:
+    """Environment that a process was started with; empty when it is gone."""
+    try:
+        words = (PROC / str(pid) / "environ").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return {}
+    return dict(word.split("=", 1) for word in words if "=" in word)
+
+
+def executable(pid: int) -> str | None:
+    """Path of the program that a process runs; none when it is gone. A replaced file ends in ` (deleted)`."""
+    try:
+        return os.readlink(PROC / str(pid) / "exe")
+    except OSError:
+        return None
+
+
+def pids() -> list[int]:
+    """Processes of this host; those of its containers (other PID namespaces) are left out."""
+    own = os.readlink(PROC / "self/ns/pid")
+    found = []
+    for entry in PROC.iterdir():
+        if entry.name.isdigit():
+            try:
+                if os.readlink(entry / "ns/pid") == own:
+                    found.append(int(entry.name))
+            except OSError:  # it has ended meanwhile
+                continue
+    return sorted(found)
+
+
+def processes_of(program: str) -> list[int]:
+    """Processes whose program is called `program` or starts with it and a dash (`promtail-linux-amd64`)."""
+    found = []
+    for pid in pids():
+        words = command_line(pid)
+        name = os.path.basename(words[0]) if words else ""
+        if name == program or name.startswith(f"{program}-"):
+            found.append(pid)
+    return found
+
+
+def listener(port: int) -> dict[str, object] | None:
+    """Who listens on a TCP port.
+
+    Parameters:
+        port: TCP port, any local address, IPv4 and IPv6.
+
+    Returns:
+        None when nobody does; else `pid` and `command` (both None when the owner cannot be seen).
+
+    Source of the table's form: Linux, Documentation/networking/proc_net_tcp.rst (state 0A = LISTEN).
+    """
+    inodes = set()
+    for table in ("net/tcp", "net/tcp6"):
+        try:
+            rows = (PROC / table).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for row in rows:
+            fields = row.split()
+            if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
+                inodes.add(f"socket:[{fields[9]}]")
+    if not inodes:
+        return None
+    for entry in PROC.iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            for link in (entry / "fd").iterdir():
+                if os.readlink(link) in inodes:
+                    pid = int(entry.name)
+                    return {"pid": pid, "command": " ".join(command_line(pid))}
+        except OSError:
+            continue
+    return {"pid": None, "command": None}

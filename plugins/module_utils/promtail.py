@@ -1,0 +1,140 @@
+# Copyright (c) SmolCluster contributors
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Promtail on a node: its installed versions, its configuration check, and what a hand-made set-up left."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+Run = Callable[[list[str]], tuple[int, str, str]]
+
+# Positions files of SmolCluster's own set-up (its logging/promtail-*-remote.yaml).
+LEFTOVERS = ("/tmp/positions.yaml", "/tmp/promtail-positions.yaml")  # noqa: S108
+PROGRAM = "promtail"
+MANIFEST = "manifest.json"
+
+
+class PromtailError(Exception):
+    """Something that stops a deployment; the text says what, and the way out."""
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file in hexadecimal."""
+    checksum = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            checksum.update(block)
+    return checksum.hexdigest()
+
+
+def digest_of_texts(*texts: str) -> str:
+    """Short digest of texts in their order, to tell one deployment from another."""
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
+
+
+def installed(home: Path) -> dict[str, str]:
+    """Versions below `home` whose program is still what was unpacked.
+
+    Parameters:
+        home: folder with one folder a version.
+
+    Returns:
+        Version -> SHA-256 of the archive that it was unpacked from.
+    """
+    versions = {}
+    for manifest in home.glob(f"[!.]*/{MANIFEST}"):
+        try:
+            sums = json.loads(manifest.read_text())
+            if digest(manifest.parent / PROGRAM) == sums["program"]:
+                versions[manifest.parent.name] = sums["archive"]
+        except (OSError, ValueError, KeyError):
+            continue  # damaged: it counts as not installed and is unpacked anew
+    return versions
+
+
+def unpack(archive: Path, folder: Path, run: Run) -> None:
+    """Unpack the one program of a release archive, and put the folder in place only when that program starts here.
+
+    Parameters:
+        archive: zip with one file.
+        folder: folder of this version; a damaged one is replaced.
+        run: function that runs a command.
+
+    Raises:
+        PromtailError: no such archive, not one file in it, or its program does not start on this node.
+    """
+    if not archive.is_file():
+        raise PromtailError(f"{archive}: the release archive is not on this node")
+    folder.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        program = partial / PROGRAM
+        try:
+            with zipfile.ZipFile(archive) as packed:
+                names = [entry for entry in packed.infolist() if not entry.is_dir()]
+                if len(names) != 1:
+                    raise PromtailError(f"{archive.name} holds {len(names)} files; a release archive holds one")
+                with packed.open(names[0]) as source, program.open("wb") as target:
+                    shutil.copyfileobj(source, target, 1 << 20)
+        except zipfile.BadZipFile as error:
+            raise PromtailError(f"{archive.name} is no zip archive: {error}") from error
+        program.chmod(0o755)
+        try:
+            code, out, err = run([str(program), "-version"])
+        except OSError as error:
+            code, out, err = 126, "", str(error)
+        if code:
+            raise PromtailError(
+                f"the program in {archive.name} does not start on this node: {(err or out).strip()}. "
+                "Check that archive, system and architecture belong together; promtail_version 3.5.6 is the last for "
+                "a C library older than glibc 2.34."
+            )
+        sums = {"archive": digest(archive), "program": digest(program)}
+        (partial / MANIFEST).write_text(json.dumps(sums) + "\n")
+        partial.chmod(0o755)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_config(program: Path, config: dict, run: Run) -> None:
+    """Hold a configuration against the program's own parser.
+
+    A dry run builds every stage, but of the first scrape config only (Promtail 3.6, stdin_target_manager.go), and
+    `-check-syntax` builds none; so each scrape config is put to it alone.
+
+    Parameters:
+        program: Promtail's binary.
+        config: the configuration.
+        run: function that runs a command.
+
+    Raises:
+        PromtailError: the program refuses it; holds its own words and the scrape config that they are about.
+    """
+    with tempfile.TemporaryDirectory(prefix="promtail-check-") as scratch:
+        path = Path(scratch) / "promtail.yml"
+        # The agent that runs meanwhile must keep its positions file to itself.
+        alone = {**config, "positions": {**config["positions"], "filename": f"{scratch}/positions.yaml"}}
+        for scrape in config["scrape_configs"]:
+            # JSON is YAML, and a node's Python need not have a YAML library.
+            path.write_text(json.dumps({**alone, "scrape_configs": [scrape]}))
+            words = [str(program), "-stdin", "-dry-run", "-server.disable", f"-config.file={path}"]
+            code, out, err = run(words)
+            if code:
+                said = [line for line in (err + out).splitlines() if line.strip()]
+                raise PromtailError(
+                    f"Promtail refuses the source {scrape['job_name']}: {said[-1] if said else f'exit code {code}'}"
+                )
+
+
+def leftovers() -> list[str]:
+    """Positions files of a hand-made set-up that are still there."""
+    return [path for path in LEFTOVERS if os.path.exists(path)]

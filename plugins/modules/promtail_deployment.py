@@ -1,0 +1,258 @@
+# Copyright (c) SmolCluster contributors
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Ansible module: switch a node's Promtail to a version and a configuration, or leave it as it was."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: promtail_deployment
+short_description: Switch Promtail on a node to a version and a configuration, all or nothing
+description:
+  - Unpacks the version where it is missing, holds the configuration against that version's own parser, and only then
+    writes configuration and unit, switches the C(current) link and restarts the service.
+  - An agent that does not come up is put back to what ran before, and the module fails with the agent's own words.
+  - Compares what runs with what is installed, so an interrupted run is completed by the next one.
+author: [SmolCluster contributors (@smolcluster)]
+attributes:
+  check_mode: {support: full, description: A configuration is checked when its version is installed already.}
+  diff_mode: {support: full, description: Shows the configuration and the unit.}
+options:
+  version: {description: Version to run., type: str, required: true}
+  archive:
+    description: Release archive on the node; needed when O(version) is not installed.
+    type: path
+  reinstall: {description: Unpack O(archive) though the version is installed., type: bool, default: false}
+  config: {description: The configuration as data, for the check., type: dict, required: true}
+  content: {description: The configuration as text, for the file., type: str, required: true}
+  unit:
+    description:
+      - Text of the systemd unit. C(@deployment@) in it is replaced by a digest of version, configuration and unit,
+        by which a later run knows what the service was started with.
+    type: str
+    required: true
+  service: {description: Name of the service., type: str, default: promtail}
+  group: {description: Group that may read the configuration., type: str, required: true}
+  home: {description: Folder of the versions and of the C(current) link., type: path, required: true}
+  config_file: {description: Where the configuration belongs., type: path, required: true}
+  unit_file: {description: Where the unit belongs., type: path, required: true}
+  http_port: {description: TCP port on 127.0.0.1 at which the agent must answer., type: int, required: true}
+  timeout: {description: Seconds that the agent may take to answer., type: int, default: 20}
+  adopt:
+    description: Stop other running Promtails and remove the positions files of a hand-made set-up.
+    type: bool
+    default: false
+"""
+EXAMPLES = r"""
+- name: Agent runs this version with this configuration
+  smolcluster.logging.promtail_deployment:
+    version: 3.6.11
+    archive: /opt/promtail/promtail-linux-amd64.zip
+    config: "{{ config }}"
+    content: "{{ config | to_nice_yaml }}"
+    unit: "{{ lookup('ansible.builtin.template', 'promtail.service.j2') }}"
+    group: promtail
+    home: /opt/promtail
+    config_file: /etc/promtail/promtail.yml
+    unit_file: /etc/systemd/system/promtail.service
+    http_port: 9080
+"""
+RETURN = r"""
+changes: {description: What was changed, or would be, returned: always, type: list, elements: str, sample: [configuration]}
+restarted: {description: Whether the service was started anew., returned: always, type: bool}
+"""
+
+import grp
+import os
+import signal
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.smolcluster.logging.plugins.module_utils import linux, promtail
+from ansible_collections.smolcluster.logging.plugins.module_utils.files import Change, Link, TextFile
+from ansible_collections.smolcluster.logging.plugins.module_utils.systemd import Systemd
+
+DEPLOYMENT = "PROMTAIL_DEPLOYMENT"
+SPEC = {
+    "version": {"type": "str", "required": True},
+    "archive": {"type": "path"},
+    "reinstall": {"type": "bool", "default": False},
+    "config": {"type": "dict", "required": True},
+    "content": {"type": "str", "required": True},
+    "unit": {"type": "str", "required": True},
+    "service": {"type": "str", "default": "promtail"},
+    "group": {"type": "str", "required": True},
+    "home": {"type": "path", "required": True},
+    "config_file": {"type": "path", "required": True},
+    "unit_file": {"type": "path", "required": True},
+    "http_port": {"type": "int", "required": True},
+    "timeout": {"type": "int", "default": 20},
+    "adopt": {"type": "bool", "default": False},
+}
+
+
+class Deployment:
+    """One deployment on one node.
+
+    Parameters:
+        module: the module that runs; gives parameters and commands.
+    """
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.params = module.params
+        self.run = module.run_command
+        self.service = Systemd(self.run, self.params["service"])
+        self.home = Path(self.params["home"])
+        self.program = self.home / self.params["version"] / promtail.PROGRAM
+        texts = (self.params["version"], self.params["content"], self.params["unit"])
+        self.deployment = promtail.digest_of_texts(*texts)
+        self.changes: list[Change] = [
+            Link(self.home / "current", self.params["version"]),
+            TextFile(Path(self.params["config_file"]), self.params["content"], 0o640, self.group()),
+            TextFile(
+                Path(self.params["unit_file"]), self.params["unit"].replace("@deployment@", self.deployment), 0o644, 0
+            ),
+        ]
+
+    def group(self) -> int:
+        """Number of the group that may read the configuration; root's while check mode has not made the group."""
+        try:
+            return grp.getgrnam(self.params["group"]).gr_gid
+        except KeyError:
+            if self.module.check_mode:
+                return 0
+            raise promtail.PromtailError(f"the group {self.params['group']} does not exist") from None
+
+    def missing(self) -> bool:
+        """Whether the version has to be unpacked."""
+        return self.params["reinstall"] or self.params["version"] not in promtail.installed(self.home)
+
+    def stale(self) -> str | None:
+        """Why the service has to be started anew though the files are right; none when it need not."""
+        state = self.service.state()
+        if state.get("ActiveState") != "active" or state.get("MainPID") in (None, "0"):
+            return "the service does not run"
+        if state.get("UnitFileState") != "enabled":
+            return "the service is not enabled"
+        if linux.environment(int(state["MainPID"])).get(DEPLOYMENT) != self.deployment:
+            return "the service was started with something else"
+        if linux.executable(int(state["MainPID"])) != str(self.program):
+            return "the service runs another program"
+        return None
+
+    def apply(self) -> dict:
+        """Do what is to be done.
+
+        Returns:
+            Results of the module.
+
+        Raises:
+            PromtailError: refused, and nothing was touched; or rolled back.
+        """
+        unpack = self.missing()
+        pending = [change for change in self.changes if change.needed()]
+        strays = [pid for pid in linux.processes_of(promtail.PROGRAM) if pid != self.service.pid()]
+        adopt = self.params["adopt"] and bool(strays or promtail.leftovers())
+        reason = self.stale()
+        result = {
+            "changes": [f"version {self.params['version']} unpacked"] * unpack
+            + [change.name for change in pending]
+            + ["hand-made set-up retired"] * adopt
+            + ([reason] if reason and not pending else []),
+            "restarted": bool(unpack or pending or reason),
+            "diff": [change.diff() for change in pending],
+        }
+        result["changed"] = bool(result["changes"])
+        if self.module.check_mode:
+            if pending and not unpack:
+                promtail.check_config(self.program, self.params["config"], self.run)
+            return result
+        if unpack:
+            if not self.params["archive"]:
+                raise promtail.PromtailError(f"version {self.params['version']} is not installed and no archive given")
+            promtail.unpack(Path(self.params["archive"]), self.program.parent, self.run)
+        if result["restarted"]:
+            promtail.check_config(self.program, self.params["config"], self.run)
+        if adopt:
+            retire(strays)
+        if result["restarted"]:
+            self.switch(pending)
+        return result
+
+    def switch(self, pending: list[Change]) -> None:
+        """Write what is pending and start the service; put everything back when the agent does not come up.
+
+        Raises:
+            PromtailError: it did not come up; says whether the old agent runs again.
+        """
+        ran_before = self.service.pid() != 0
+        try:
+            for change in pending:
+                change.apply()
+            self.service.do("daemon-reload")
+            self.service.do("enable", self.params["service"])
+            self.service.do("restart", self.params["service"])
+            self.observe()
+        except (RuntimeError, OSError, promtail.PromtailError) as error:
+            words = self.service.journal()
+            for change in reversed(pending):
+                change.undo()
+            self.service.do("daemon-reload")
+            if ran_before:
+                self.service.do("restart", self.params["service"])
+            outcome = "the agent that ran before runs again" if ran_before else "nothing was left running"
+            if not ran_before and self.service.state().get("LoadState") == "loaded":
+                self.service.do("stop", self.params["service"])
+            raise promtail.PromtailError(f"{error}; {outcome}. Its last words:\n{words}") from error
+
+    def observe(self) -> None:
+        """Wait until the new agent answers and is the same process for a second.
+
+        Not `/ready`: that is an error until a file is followed (Promtail 3.6, server.go).
+
+        Raises:
+            PromtailError: it does not, within the time given.
+        """
+        url = f"http://127.0.0.1:{self.params['http_port']}/metrics"
+        deadline = time.monotonic() + self.params["timeout"]
+        while time.monotonic() < deadline:
+            pid = self.service.pid()
+            try:
+                with urllib.request.urlopen(url, timeout=5) as answer:
+                    if answer.status == 200 and pid and self.service.pid() == pid and self.stale() is None:
+                        return
+            except (urllib.error.URLError, OSError):
+                pass
+            if int(self.service.state().get("NRestarts") or 0) > 1:
+                raise promtail.PromtailError("the agent dies right after its start")
+            time.sleep(0.1)
+        raise promtail.PromtailError(f"the agent does not answer at {url} within {self.params['timeout']} s")
+
+
+def retire(strays: list[int]) -> None:
+    """Stop other Promtails and remove what they left; one that does not stop within 10 s is killed."""
+    for pid in strays:
+        os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + 10
+    while (alive := [pid for pid in strays if linux.command_line(pid)]) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for pid in alive:
+        os.kill(pid, signal.SIGKILL)
+    for path in promtail.leftovers():
+        Path(path).unlink(missing_ok=True)
+
+
+def main() -> None:
+    """Run the module; a refusal or a roll-back fails it with the cause."""
+    module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
+    try:
+        module.exit_json(**Deployment(module).apply())
+    except (promtail.PromtailError, RuntimeError) as error:
+        module.fail_json(msg=str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,227 @@
+# Copyright (c) SmolCluster contributors
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""From what a user says about logs to what Promtail understands, and what stands against a deployment.
+
+A format preset says what a line is, not how Promtail parses it. Its keys:
+
+entry_start   regular expression (RE2) of a line that begins an entry; all other lines belong to the entry before
+pattern       regular expression with named groups: `time`, `level` and further labels
+time_layouts  layouts of `time` in Go's notation; the first is tried first
+levels        words for levels that are written otherwise here; all levels become upper case
+path_pattern  regular expression with named groups on the file's path, for what a line does not say
+labels        names of groups that become labels
+"""
+
+from __future__ import annotations
+
+import re
+import zoneinfo
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+# https://grafana.com/docs/loki/v3.6.x/send-data/promtail/stages/
+STAGES = frozenset(
+    "cri decolorize docker drop eventlogmessage geoip json labelallow labeldrop labels limit logfmt match metrics "
+    "multiline non_indexed_labels output pack regex replace sampling static_labels structured_metadata template tenant "
+    "timestamp".split()
+)
+SOURCE_KEYS = {"name", "paths", "format", "labels", "exclude"}
+OFFICIAL = "https://github.com/grafana/loki/releases/download"
+LAST_RELEASE = (3, 6, 11)
+NEW_GLIBC, NEW_GLIBC_SINCE = (2, 34), (3, 5, 7)
+
+# An entry is held back this long for the lines that belong to it. Every file with lines costs a timer of this period.
+MULTILINE_WAIT = "50ms"
+# Longest entry: a traceback through deep frameworks has some hundred lines.
+MULTILINE_LINES = 1000
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """Version as numbers, for comparison; empty when it is none."""
+    return tuple(int(part) for part in version.split(".")) if re.fullmatch(r"\d+(\.\d+)+", version) else ()
+
+
+def load_formats(folder: str) -> dict[str, dict[str, Any]]:
+    """Format presets of a folder, by the names of their files without `.yml`."""
+    return {path.stem: yaml.safe_load(path.read_text()) for path in sorted(Path(folder).glob("*.yml"))}
+
+
+def level_template(words: dict[str, str]) -> str:
+    """Go template that makes a level upper case and replaces other words for it."""
+    text = "{{ $level }}"
+    for word, level in words.items():
+        text = f'{{{{ if eq $level "{word}" }}}}{level}{{{{ else }}}}{text}{{{{ end }}}}'
+    return "{{ $level := ToUpper .Value }}" + text
+
+
+def preset_stages(preset: dict[str, Any], zone: str) -> list[dict[str, Any]]:
+    """Pipeline stages of a format preset.
+
+    Parameters:
+        preset: see the head of this file.
+        zone: IANA name of the time zone of lines without one, or `Local` for the node's own.
+    """
+    first, *others = preset["time_layouts"]
+    timestamp = {"source": "time", "format": first, "location": zone}
+    if others:
+        timestamp["fallback_formats"] = others
+    stages: list[dict[str, Any]] = [
+        {"decolorize": None},
+        # A progress bar is one line with many carriage returns; what the terminal showed last is kept.
+        {"replace": {"expression": r"^(.*\r)[^\r]", "replace": ""}},
+        {
+            "multiline": {
+                "firstline": preset["entry_start"],
+                "max_wait_time": MULTILINE_WAIT,
+                "max_lines": MULTILINE_LINES,
+            }
+        },
+        {"regex": {"expression": r".*/(?P<host>[^/]+?)(\.log)?$", "source": "filename"}},
+    ]
+    if "path_pattern" in preset:
+        stages.append({"regex": {"expression": preset["path_pattern"], "source": "filename"}})
+    return [
+        *stages,
+        {"regex": {"expression": preset["pattern"]}},
+        {"template": {"source": "level", "template": level_template(preset.get("levels", {}))}},
+        {"timestamp": timestamp},
+        {"labels": dict.fromkeys(["host", *preset["labels"]], "")},
+    ]
+
+
+def scrape_configs(sources: list[dict[str, Any]], folder: str, node: str, zone: str) -> list[dict[str, Any]]:
+    """Turn log sources into Promtail's scrape configs, one a source.
+
+    Parameters:
+        sources: entries of `promtail_sources`.
+        folder: folder of the format presets.
+        node: value of the label `node`.
+        zone: IANA name of the time zone of lines without one, or `Local`.
+    """
+    formats = load_formats(folder)
+    configs = []
+    for source in sources:
+        chosen = source["format"]
+        targets = [
+            {
+                "targets": ["localhost"],
+                "labels": {
+                    **source.get("labels", {}),
+                    "node": node,
+                    "__path__": path,
+                    **({"__path_exclude__": source["exclude"]} if source.get("exclude") else {}),
+                },
+            }
+            for path in source["paths"]
+        ]
+        stages = preset_stages(formats[chosen], zone) if isinstance(chosen, str) else chosen
+        configs.append({"job_name": source["name"], "pipeline_stages": stages, "static_configs": targets})
+    return configs
+
+
+def source_problems(sources: Any, formats: list[str]) -> list[str]:
+    """What is wrong with `promtail_sources`; each text names the entry and the way out."""
+    if not isinstance(sources, list) or not sources:
+        return ["promtail_sources is empty; name at least one source, or remove the variable to get SmolCluster's"]
+    problems = []
+    names = [source.get("name") for source in sources if isinstance(source, dict)]
+    for number, source in enumerate(sources, 1):
+        if not isinstance(source, dict) or not source.get("name"):
+            problems.append(f"promtail_sources: entry {number} has no name")
+            continue
+        where = f"promtail_sources: {source['name']}"
+        if names.count(source["name"]) > 1:
+            problems.append(f"{where}: the name is used twice")
+        if unknown := sorted(set(source) - SOURCE_KEYS):
+            problems.append(f"{where}: unknown key {', '.join(unknown)}; known are {', '.join(sorted(SOURCE_KEYS))}")
+        paths = source.get("paths")
+        if not isinstance(paths, list) or not paths or not all(str(path).startswith("/") for path in paths):
+            problems.append(f"{where}: paths must be a list of absolute paths")
+        problems += [f"{where}: {text}" for text in format_problems(source.get("format"), formats)]
+        labels = source.get("labels", {})
+        if not isinstance(labels, dict) or not all(re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", str(key)) for key in labels):
+            problems.append(f"{where}: labels must be a mapping of label names to values")
+    return problems
+
+
+def format_problems(chosen: Any, formats: list[str]) -> list[str]:
+    """What is wrong with the format of a source: the name of a preset, or a list of Promtail's stages."""
+    if isinstance(chosen, str):
+        return [] if chosen in formats else [f"unknown format {chosen}; presets are {', '.join(sorted(formats))}"]
+    if not isinstance(chosen, list):
+        return [f"format must be one of {', '.join(sorted(formats))}, or a list of Promtail's stages"]
+    return [
+        f"unknown stage {stage}; Promtail has {', '.join(sorted(STAGES))}"
+        for stage in chosen
+        if not isinstance(stage, dict) or len(stage) != 1 or next(iter(stage)) not in STAGES
+    ]
+
+
+def setting_problems(settings: dict[str, Any], formats: list[str]) -> list[str]:
+    """What is wrong with the role's variables, before anybody looks at the node."""
+    problems = source_problems(settings["sources"], formats)
+    url = str(settings["loki_url"])
+    if not re.fullmatch(r"https?://(\[[0-9a-fA-F:.]+\]|[^\s/:@]+)(:\d+)?/?", url):
+        problems.append(
+            f"no usable Loki address: promtail_loki_url is '{url}'. Set promtail_controller to the controller's "
+            "address, or promtail_loki_url to http://ADDRESS:PORT"
+        )
+    version = numbers(str(settings["version"]))
+    if not version:
+        problems.append(f"promtail_version '{settings['version']}' is no version such as 3.6.11")
+    elif version > LAST_RELEASE and str(settings["base_url"]).startswith(OFFICIAL):
+        problems.append(
+            f"promtail_version {settings['version']} has no programs to download: 3.6.11 is the last release with "
+            "them. Set promtail_version to 3.6.11, or promtail_base_url to a place that has it"
+        )
+    zone = str(settings["timezone"])
+    if zone != "Local" and zone not in (zoneinfo.available_timezones() or {zone}):  # without zone data Promtail checks
+        problems.append(f"unknown time zone '{zone}' in promtail_timezone; use Local or a name such as Asia/Kolkata")
+    return problems
+
+
+def node_problems(settings: dict[str, Any], node: dict[str, Any]) -> list[str]:
+    """What of the node stands against the deployment.
+
+    Parameters:
+        settings: the role's variables.
+        node: results of the module `promtail_info`.
+    """
+    problems = []
+    if not settings["platform"]:
+        problems.append(
+            f"Promtail has no program for {node['system']} on {node['architecture']}; this role supports Linux on "
+            "x86_64, aarch64 and armv7l. Take this host out of the group"
+        )
+    elif not node["systemd"]:
+        problems.append("systemd is not the init system of this host; this role needs it. Take this host out of the group")
+    version = numbers(str(settings["version"]))
+    if node["system"] == "Linux" and version >= NEW_GLIBC_SINCE and settings["version"] not in node["installed"]:
+        found = node["glibc"]
+        if not found or numbers(found) < NEW_GLIBC:
+            problems.append(
+                f"Promtail {settings['version']} needs glibc 2.34 or newer, this host has {found or 'another C library'}. "
+                "Set promtail_version: 3.5.6 for this host, or upgrade its system"
+            )
+    holder = node["port_holder"]
+    strays = [stray["pid"] for stray in node["strays"]]
+    if holder and not (settings["adopt"] and holder["pid"] in strays):
+        way = "set promtail_adopt: true to retire it" if holder["pid"] in strays else "set promtail_http_port to a free one"
+        problems.append(
+            f"port {settings['http_port']} is taken by {holder['command'] or 'a process that cannot be seen'} "
+            f"(pid {holder['pid']}); end that program, or {way}"
+        )
+    return problems
+
+
+def problems(settings: dict[str, Any], folder: str, node: dict[str, Any]) -> list[str]:
+    """Everything that stands against a deployment, in words for the user; empty when nothing does.
+
+    Parameters:
+        settings: `sources`, `loki_url`, `version`, `base_url`, `timezone`, `http_port`, `adopt`, `platform`.
+        folder: folder of the format presets.
+        node: results of the module `promtail_info`.
+    """
+    return setting_problems(settings, list(load_formats(folder))) + node_problems(settings, node)
