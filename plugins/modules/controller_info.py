@@ -1,0 +1,101 @@
+# Copyright (c) SmolCluster contributors
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Ansible module: what a host says of itself before Loki and Grafana are deployed on it."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: controller_info
+short_description: Gather what a deployment of Loki and Grafana has to know of a host
+description:
+  - Looks at the system, Docker, the ports and the images in one round trip.
+  - Reads only.
+author: [SmolCluster contributors (@smolcluster)]
+attributes:
+  check_mode: {support: full, description: It never changes anything.}
+  diff_mode: {support: none, description: It never changes anything.}
+options:
+  project: {description: Name of the compose project., type: str, required: true}
+  ports: {description: TCP ports that the project is to publish., type: list, elements: int, required: true}
+  images: {description: Names of images that the project needs., type: list, elements: str, required: true}
+"""
+EXAMPLES = r"""
+- name: Look at the host
+  smolcluster.logging.controller_info:
+    project: smolcluster-logging
+    ports: [3100]
+    images: ["grafana/loki:3.7.8"]
+"""
+RETURN = r"""
+system: {description: Name of the operating system's kernel., returned: always, type: str, sample: Linux}
+distribution: {description: C(ID) of os-release(5)., returned: always, type: str, sample: debian}
+release: {description: C(VERSION_ID) of os-release(5)., returned: always, type: str, sample: '13'}
+codename: {description: C(VERSION_CODENAME) of os-release(5)., returned: always, type: str, sample: trixie}
+systemd: {description: Whether systemd is the init system., returned: always, type: bool}
+docker: {description: Whether Docker is installed., returned: always, type: bool}
+engine: {description: Version of the running engine; empty when none answers., returned: always, type: str, sample: 26.1.5}
+compose: {description: Version of the compose plugin; empty without it., returned: always, type: str, sample: 2.26.1}
+deployed: {description: Whether the project has containers., returned: always, type: bool}
+taken:
+  description: Ports that somebody else than the project listens on, each with its pid and command.
+  returned: always
+  type: dict
+images: {description: Which of the images the engine has., returned: always, type: list, elements: str}
+"""
+
+import os
+import platform
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.smolcluster.logging.plugins.module_utils import linux
+from ansible_collections.smolcluster.logging.plugins.module_utils.systemd import Systemd
+
+
+def output(module: AnsibleModule, *words: str) -> str:
+    """What a command prints; empty when it fails."""
+    code, out, _ = module.run_command(list(words))
+    return "" if code else out.strip()
+
+
+def main() -> None:
+    """Run the module; it has nothing to fail on."""
+    module = AnsibleModule(
+        argument_spec={
+            "project": {"type": "str", "required": True},
+            "ports": {"type": "list", "elements": "int", "required": True},
+            "images": {"type": "list", "elements": "str", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        release = platform.freedesktop_os_release()
+    except OSError:
+        release = {}
+    docker = module.get_bin_path("docker")
+    engine = output(module, docker, "version", "--format", "{{.Server.Version}}") if docker else ""
+    own = f"label=com.docker.compose.project={module.params['project']}"
+    # `127.0.0.1:3000->3000/tcp, …`, one line a container
+    published = output(module, docker, "ps", "--filter", own, "--format", "{{.Ports}}") if engine else ""
+    holders = {
+        port: linux.listener(port) for port in module.params["ports"] if f":{port}->" not in published
+    }
+    module.exit_json(
+        changed=False,
+        system=os.uname().sysname,
+        distribution=release.get("ID", ""),
+        release=release.get("VERSION_ID", ""),
+        codename=release.get("VERSION_CODENAME", ""),
+        systemd=Systemd.present(),
+        docker=bool(docker),
+        engine=engine,
+        compose=output(module, docker, "compose", "version", "--short") if docker else "",
+        deployed=bool(engine and output(module, docker, "ps", "--all", "--quiet", "--filter", own)),
+        taken={str(port): holder for port, holder in holders.items() if holder},
+        images=[
+            image for image in module.params["images"] if engine and output(module, docker, "image", "inspect", image)
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()
