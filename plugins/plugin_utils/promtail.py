@@ -7,6 +7,7 @@ A format preset says what a line is, not how Promtail parses it. Its keys:
 entry_start   regular expression (RE2) of a line that begins an entry; all other lines belong to the entry before
 pattern       regular expression with named groups: `time`, `level` and further labels
 time_layouts  layouts of `time` in Go's notation; the first is tried first
+sample        such a line in the notation of Python's logging.Formatter, for lines that verify.yml writes
 levels        words for levels that are written otherwise here; all levels become upper case
 path_pattern  regular expression with named groups on the file's path, for what a line does not say
 labels        names of groups that become labels

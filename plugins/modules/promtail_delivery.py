@@ -1,0 +1,212 @@
+# Copyright (c) SmolCluster contributors
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Ansible module: write marked lines to a watched file and follow them to Loki."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: promtail_delivery
+short_description: Prove that lines of a node arrive in Loki
+description:
+  - Writes marked lines in a source's own format to a file that the source watches, asks Loki for them, and tells the
+    cause when some do not arrive.
+  - The file is removed at the end; so is its folder when it was not there before.
+author: [SmolCluster contributors (@smolcluster)]
+attributes:
+  check_mode: {support: none, description: It would have nothing to look at.}
+  diff_mode: {support: none, description: It changes nothing that stays.}
+options:
+  loki_url: {description: Base address of Loki., type: str, required: true}
+  http_port: {description: TCP port of the agent's own metrics on 127.0.0.1., type: int, required: true}
+  path: {description: Path or glob that a source watches., type: str, required: true}
+  sample:
+    description: Line in the notation of Python's C(logging.Formatter); without one the bare marker is written.
+    type: str
+    default: "%(message)s"
+  lines: {description: How many lines are written., type: int, default: 5}
+  timeout: {description: Seconds that the lines may take together., type: int, default: 30}
+  zone: {description: IANA name of the zone of the lines' times; C(Local) is the node's own., type: str, default: Local}
+"""
+EXAMPLES = r"""
+- name: Lines of the workers arrive
+  smolcluster.logging.promtail_delivery:
+    loki_url: http://192.0.2.10:3100
+    http_port: 9080
+    path: /tmp/smolcluster-logs/worker-*.log
+    sample: "%(asctime)s | %(levelname)s | rank:verify | %(message)s"
+"""
+RETURN = r"""
+written: {description: Number of lines written., returned: always, type: int, sample: 5}
+delivered: {description: Number of lines found in Loki., returned: always, type: int, sample: 5}
+labels: {description: Labels of the lines as found., returned: always, type: dict}
+latency:
+  description: Longest time in seconds from writing a line to finding it, without the first, which waits for the file to be found.
+  returned: when lines were delivered
+  type: float
+  sample: 0.18
+time_error: {description: Largest difference in seconds between a line's time and its time in Loki., returned: when lines were delivered, type: float}
+clock_skew: {description: Seconds by which the node's clock is ahead of Loki's., returned: when Loki answers, type: float}
+cause: {description: Why lines are missing or their times wrong; empty when all is well., returned: always, type: str}
+"""
+
+import logging
+import re
+import time
+import urllib.error
+import urllib.request
+import uuid
+import zoneinfo
+from datetime import datetime
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.smolcluster.logging.plugins.module_utils import loki
+from ansible_collections.smolcluster.logging.plugins.module_utils.systemd import Systemd
+
+# Loki refuses what is further in the future (creation_grace_period, 10 min by default).
+FUTURE = 600
+
+
+class ZoneFormatter(logging.Formatter):
+    """A formatter whose times are those of a zone.
+
+    Parameters:
+        sample: line in the notation of `logging.Formatter`.
+        zone: IANA name, or `Local`.
+    """
+
+    def __init__(self, sample: str, zone: str) -> None:
+        super().__init__(sample)
+        self._zone = None if zone == "Local" else zoneinfo.ZoneInfo(zone)
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 - name of logging
+        """Time as `logging` writes it by default: `2026-04-06 12:34:56,789`."""
+        moment = datetime.fromtimestamp(record.created).astimezone(self._zone)
+        return f"{moment:%Y-%m-%d %H:%M:%S},{int(record.msecs):03d}"
+
+
+class Probe:
+    """One file with marked lines.
+
+    Parameters:
+        module: the module that runs; gives parameters and commands.
+    """
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.params = module.params
+        self.service = Systemd(module.run_command, "promtail")
+        self.marker = f"verify-{uuid.uuid4().hex[:12]}"
+        self.path = Path(re.sub(r"[*?]+|\[[^]]*\]", self.marker, self.params["path"]))
+        self.formatter = ZoneFormatter(self.params["sample"], self.params["zone"])
+        self.written: dict[str, float] = {}  # line -> when, seconds since 1970
+        self.found: dict[str, tuple[float, float]] = {}  # line -> when found, its time in Loki
+        self.labels: dict[str, str] = {}
+
+    def write(self) -> None:
+        """Append one line."""
+        record = logging.LogRecord("verify", logging.INFO, "", 0, f"{self.marker} {len(self.written) + 1}", None, None)
+        line = self.formatter.format(record)
+        with self.path.open("a") as file:
+            file.write(line + "\n")
+        self.written[line] = record.created
+
+    def look(self) -> None:
+        """Ask Loki for the lines, over every time that a wrong zone could give them."""
+        now = time.time_ns()
+        day = 26 * 3600 * loki.SECOND
+        query = f'{{filename="{self.path}"}} |= "{self.marker}"'
+        for stream in loki.streams(self.params["loki_url"], query, now - day, now + day):
+            self.labels = stream["stream"]
+            for moment, line in stream["values"]:
+                self.found.setdefault(line, (time.time(), int(moment) / loki.SECOND))
+
+    def follow(self) -> None:
+        """Write line after line, each when the one before has arrived, until all are there or the time is over."""
+        deadline = time.monotonic() + self.params["timeout"]
+        while len(self.written) < self.params["lines"] and time.monotonic() < deadline:
+            self.write()
+            while len(self.found) < len(self.written) and time.monotonic() < deadline:
+                time.sleep(0.02)
+                self.look()
+
+    def run(self) -> dict:
+        """Write, follow and clear away.
+
+        Returns:
+            Results of the module.
+        """
+        results = {"changed": False, "cause": ""}
+        folder_is_ours = not self.path.parent.exists()
+        if folder_is_ours:
+            # Training may come to use the folder meanwhile, under any account.
+            self.path.parent.mkdir(parents=True)
+            self.path.parent.chmod(0o1777)
+        try:
+            results["clock_skew"] = round(loki.skew(self.params["loki_url"]), 1)
+            self.follow()
+        except loki.LokiError as error:
+            results["cause"] = f"this node cannot ask Loki: {error}"
+        finally:
+            lost = [line for line in self.written if line not in self.found]
+            if lost and not results["cause"]:
+                results["cause"] = self.cause(results["clock_skew"])
+            self.path.unlink(missing_ok=True)
+            if folder_is_ours and not any(self.path.parent.iterdir()):
+                self.path.parent.rmdir()
+        results |= {"written": len(self.written), "delivered": len(self.found), "labels": self.labels}
+        if self.found:
+            waits = [self.found[line][0] - moment for line, moment in self.written.items() if line in self.found]
+            errors = [self.found[line][1] - moment for line, moment in self.written.items() if line in self.found]
+            results["latency"] = round(max(waits[1:] or waits), 3)
+            results["time_error"] = round(max(errors, key=abs), 3)
+            if abs(results["time_error"]) >= 1 and not results["cause"]:
+                results["cause"] = (
+                    f"times are off by {results['time_error']:+.0f} s: the agent takes them for another zone. Set "
+                    "promtail_timezone, or restart the agent if this node's zone was changed since its start"
+                )
+        return results
+
+    def cause(self, skew: float) -> str:
+        """Why lines are missing, from what the agent says of itself."""
+        if not self.service.pid():
+            return "the agent does not run; `journalctl -u promtail` says why"
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.params['http_port']}/metrics", timeout=5) as answer:
+                metrics = answer.read().decode()
+        except (urllib.error.URLError, OSError) as error:
+            return f"the agent does not answer on port {self.params['http_port']}: {error}"
+        journal = self.service.journal(30)
+        if str(self.path) not in metrics:
+            refused = [line for line in journal.splitlines() if "permission denied" in line]
+            return f"the agent does not follow {self.path}" + (
+                f": {refused[-1]}" if refused else "; promtail_sources on this node do not match it"
+            )
+        errors = [line for line in journal.splitlines() if "level=error" in line or "level=warn" in line]
+        if skew > FUTURE:
+            return f"this node's clock is {skew:.0f} s ahead of Loki's, which refuses such lines; set its clock"
+        if errors:
+            return f"the agent cannot deliver: {errors[-1]}"
+        return "the agent has read the lines but Loki does not show them within the time given"
+
+
+def main() -> None:
+    """Run the module; missing lines are a result, not a failure, so that all nodes end up in one table."""
+    module = AnsibleModule(
+        argument_spec={
+            "loki_url": {"type": "str", "required": True},
+            "http_port": {"type": "int", "required": True},
+            "path": {"type": "str", "required": True},
+            "sample": {"type": "str", "default": "%(message)s"},
+            "lines": {"type": "int", "default": 5},
+            "timeout": {"type": "int", "default": 30},
+            "zone": {"type": "str", "default": "Local"},
+        },
+    )
+    try:
+        module.exit_json(**Probe(module).run())
+    except OSError as error:
+        module.fail_json(msg=f"{module.params['path']}: a line cannot be written: {error}")
+
+
+if __name__ == "__main__":
+    main()
