@@ -80,8 +80,10 @@ def prepare(host: Host, public_key: str) -> str:
     """
     booted = ("running", "degraded")
     wait_for(
-        lambda: run(["docker", "exec", host.container, "systemctl", "is-system-running"], check=False).stdout.strip()
-        in booted,
+        lambda: (
+            run(["docker", "exec", host.container, "systemctl", "is-system-running"], check=False).stdout.strip()
+            in booted
+        ),
         f"{host.name}: systemd has booted",
         90,
     )

@@ -67,4 +67,6 @@ def host(role: str, suite: str) -> str:
             # The classic builder is in every engine; BuildKit needs a plugin that Debian 12 does not have.
             env = os.environ | ({} if shutil.which("docker-buildx") else {"DOCKER_BUILDKIT": "0"})
             run(["docker", "build", "--tag", image, *arguments, DOCKERFILE.parent], env=env, timeout=1800)
+    # Under this name molecule's scenarios find it.
+    run(["docker", "tag", image, f"smolcluster-lab/{role}:{suite}"])
     return image

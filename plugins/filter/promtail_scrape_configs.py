@@ -11,13 +11,20 @@ description: Makes one scrape config per source, so that each source has its own
 author: [SmolCluster contributors (@smolcluster)]
 positional: formats, node, zone
 options:
-  _input: {description: Sources as in the variable C(promtail_sources)., type: list, elements: dict, required: true}
+  _input:
+    description: Sources as in the variable C(promtail_sources).
+    type: list
+    elements: dict
+    required: true
   formats: {description: Folder of the format presets., type: path, required: true}
   node: {description: Value of the label C(node)., type: str, required: true}
-  zone: {description: IANA name of the time zone of lines without one; C(Local) is the node's own., type: str, required: true}
+  zone:
+    description: IANA name of the time zone of lines without one; C(Local) is the node's own.
+    type: str
+    required: true
 """
 EXAMPLES = r"""
-scrape_configs: "{{ promtail_sources | smolcluster.logging.promtail_scrape_configs('roles/promtail/vars/formats', 'mini1', 'Local') }}"
+scrape_configs: "{{ promtail_sources | smolcluster.logging.promtail_scrape_configs(folder, 'mini1', 'Local') }}"
 """
 RETURN = r"""
 _value: {description: Value of Promtail's C(scrape_configs)., type: list, elements: dict}

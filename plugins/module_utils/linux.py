@@ -1,6 +1,6 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What a Linux host says of itself: C library, processes, listening ports. Reads /proc only; no programs are started."""
+"""What a Linux host says of itself: C library, processes, listening ports. Reads /proc; starts no programs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ def glibc() -> str | None:
 def command_line(pid: int) -> list[str]:
     """Arguments of a process; empty when it is gone or a thread of the kernel."""
     try:
-        return [word for word in (PROC / str(pid) / "cmdline").read_bytes().decode(errors="replace").split("\0") if word]
+        return [
+            word for word in (PROC / str(pid) / "cmdline").read_bytes().decode(errors="replace").split("\0") if word
+        ]
     except OSError:
         return []
 

@@ -33,7 +33,11 @@ release: {description: C(VERSION_ID) of os-release(5)., returned: always, type: 
 codename: {description: C(VERSION_CODENAME) of os-release(5)., returned: always, type: str, sample: trixie}
 systemd: {description: Whether systemd is the init system., returned: always, type: bool}
 docker: {description: Whether Docker is installed., returned: always, type: bool}
-engine: {description: Version of the running engine; empty when none answers., returned: always, type: str, sample: 26.1.5}
+engine:
+  description: Version of the running engine; empty when none answers.
+  returned: always
+  type: str
+  sample: 26.1.5
 compose: {description: Version of the compose plugin; empty without it., returned: always, type: str, sample: 2.26.1}
 deployed: {description: Whether the project has containers., returned: always, type: bool}
 taken:
@@ -76,9 +80,7 @@ def main() -> None:
     own = f"label=com.docker.compose.project={module.params['project']}"
     # `127.0.0.1:3000->3000/tcp, …`, one line a container
     published = output(module, docker, "ps", "--filter", own, "--format", "{{.Ports}}") if engine else ""
-    holders = {
-        port: linux.listener(port) for port in module.params["ports"] if f":{port}->" not in published
-    }
+    holders = {port: linux.listener(port) for port in module.params["ports"] if f":{port}->" not in published}
     module.exit_json(
         changed=False,
         system=os.uname().sysname,

@@ -40,12 +40,20 @@ written: {description: Number of lines written., returned: always, type: int, sa
 delivered: {description: Number of lines found in Loki., returned: always, type: int, sample: 5}
 labels: {description: Labels of the lines as found., returned: always, type: dict}
 latency:
-  description: Longest time in seconds from writing a line to finding it, without the first, which waits for the file to be found.
+  description: >-
+    Longest time in seconds from writing a line to finding it, without the first, which waits for the file to be
+    found.
   returned: when lines were delivered
   type: float
   sample: 0.18
-time_error: {description: Largest difference in seconds between a line's time and its time in Loki., returned: when lines were delivered, type: float}
-clock_skew: {description: Seconds by which the node's clock is ahead of Loki's., returned: when Loki answers, type: float}
+time_error:
+  description: Largest difference in seconds between a line's time and its time in Loki.
+  returned: when lines were delivered
+  type: float
+clock_skew:
+  description: Seconds by which the node's clock is ahead of Loki's.
+  returned: when Loki answers
+  type: float
 cause: {description: Why lines are missing or their times wrong; empty when all is well., returned: always, type: str}
 """
 
@@ -79,7 +87,7 @@ class ZoneFormatter(logging.Formatter):
         super().__init__(sample)
         self._zone = None if zone == "Local" else zoneinfo.ZoneInfo(zone)
 
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 - name of logging
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002, N802
         """Time as `logging` writes it by default: `2026-04-06 12:34:56,789`."""
         moment = datetime.fromtimestamp(record.created).astimezone(self._zone)
         return f"{moment:%Y-%m-%d %H:%M:%S},{int(record.msecs):03d}"

@@ -57,7 +57,12 @@ EXAMPLES = r"""
     http_port: 9080
 """
 RETURN = r"""
-changes: {description: What was changed, or would be, returned: always, type: list, elements: str, sample: [configuration]}
+changes:
+  description: What was changed, or would be
+  returned: always
+  type: list
+  elements: str
+  sample: [configuration]
 restarted: {description: Whether the service was started anew., returned: always, type: bool}
 """
 

@@ -28,7 +28,11 @@ EXAMPLES = r"""
 RETURN = r"""
 system: {description: Name of the operating system's kernel., returned: always, type: str, sample: Linux}
 architecture: {description: Machine name as C(uname -m) gives it., returned: always, type: str, sample: x86_64}
-glibc: {description: Version of the GNU C library; null on other C libraries., returned: always, type: str, sample: '2.36'}
+glibc:
+  description: Version of the GNU C library; null on other C libraries.
+  returned: always
+  type: str
+  sample: '2.36'
 systemd: {description: Whether systemd is the init system., returned: always, type: bool}
 installed: {description: SHA-256 of the archive of each undamaged installed version., returned: always, type: dict}
 pid: {description: Process of the running service; 0 when it does not run., returned: always, type: int}

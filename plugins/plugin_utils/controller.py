@@ -73,7 +73,9 @@ def docker_problems(source: str, host: dict[str, Any]) -> list[str]:
             "version` must succeed), or set that variable to distribution or docker"
         ]
     if host["distribution"] not in PACKAGED_SINCE:
-        return [f"{lacking} is missing and this role cannot install it on {name}. Install Docker with its compose plugin"]
+        return [
+            f"{lacking} is missing and this role cannot install it on {name}. Install Docker with its compose plugin"
+        ]
     if source == "distribution" and float(host["release"] or 0) < PACKAGED_SINCE[host["distribution"]]:
         return [
             f"{lacking} is missing and {name} has no package of the compose plugin. Set "
@@ -98,7 +100,7 @@ def problems(settings: dict[str, Any], host: dict[str, Any]) -> list[str]:
     for variable, port in settings["ports"].items():
         if holder := host["taken"].get(str(port)):
             found.append(
-                f"port {port} is taken by {holder['command'] or 'a process that cannot be seen'} (pid {holder['pid']}). "
+                f"port {port} is taken by {holder['command'] or 'an unseen process'} (pid {holder['pid']}). "
                 f"End that program, or set {variable} to a free port"
             )
     return found

@@ -197,21 +197,27 @@ def node_problems(settings: dict[str, Any], node: dict[str, Any]) -> list[str]:
             "x86_64, aarch64 and armv7l. Take this host out of the group"
         )
     elif not node["systemd"]:
-        problems.append("systemd is not the init system of this host; this role needs it. Take this host out of the group")
+        problems.append(
+            "systemd is not the init system of this host; this role needs it. Take this host out of the group"
+        )
     version = numbers(str(settings["version"]))
     if node["system"] == "Linux" and version >= NEW_GLIBC_SINCE and settings["version"] not in node["installed"]:
         found = node["glibc"]
         if not found or numbers(found) < NEW_GLIBC:
             problems.append(
-                f"Promtail {settings['version']} needs glibc 2.34 or newer, this host has {found or 'another C library'}. "
+                f"Promtail {settings['version']} needs glibc 2.34 or newer, this host has {found or 'another one'}. "
                 "Set promtail_version: 3.5.6 for this host, or upgrade its system"
             )
     holder = node["port_holder"]
     strays = [stray["pid"] for stray in node["strays"]]
     if holder and not (settings["adopt"] and holder["pid"] in strays):
-        way = "set promtail_adopt: true to retire it" if holder["pid"] in strays else "set promtail_http_port to a free one"
+        way = (
+            "set promtail_adopt: true to retire it"
+            if holder["pid"] in strays
+            else "set promtail_http_port to a free one"
+        )
         problems.append(
-            f"port {settings['http_port']} is taken by {holder['command'] or 'a process that cannot be seen'} "
+            f"port {settings['http_port']} is taken by {holder['command'] or 'an unseen process'} "
             f"(pid {holder['pid']}); end that program, or {way}"
         )
     return problems

@@ -1,0 +1,43 @@
+# One front door. Everything slow is cached outside the checkout (~/.cache/smolcluster-logging).
+MAKEFLAGS += --no-print-directory
+SHELL := /bin/bash
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# Only for what make runs here: no settings of the user's own Ansible.
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+export ANSIBLE_HOME := $(CURDIR)/.ansible
+
+.PHONY: help venv demo test lab lab-down lint bench docs
+
+help: ## Show this (the default)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv:
+	@tools/venv.sh
+
+demo: lab ## Try it: deploy to the container lab, train, and see the lines in Loki
+	@ansible-playbook -i inventory/lab site.yml
+	@ansible-playbook -i inventory/lab playbooks/verify.yml
+	@python -m lab.demo
+
+test: venv ## Run every test
+	@tools/test.sh
+
+lab: venv ## Bring the container lab up without deploying anything; safe to repeat
+	@python -m lab up
+
+lab-down: venv ## Remove every container, network and volume of the lab
+	@python -m lab down
+
+lint: venv ## Check style
+	@yamllint --strict .
+	@ansible-lint --offline
+	@ruff check .
+	@ruff format --check .
+	@tools/role_docs.py --check
+	@antsibull-changelog lint
+
+docs: venv ## Make the generated pages anew
+	@tools/role_docs.py
+
+bench: lab ## Measure what docs/performance.md records
+	@python -m tests.bench

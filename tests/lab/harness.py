@@ -1,0 +1,110 @@
+"""The running lab for tests: playbooks over SSH, commands on hosts, questions to Loki."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.config import HOSTS, Host
+from plugins.module_utils import loki
+from lab.shell import run
+
+ROOT = Path(__file__).resolve().parents[2]
+MINIS = [host for host in HOSTS if host.role == "mini"]
+CONTROLLER = next(host for host in HOSTS if host.role == "controller")
+LOGS = "/tmp/smolcluster-logs"  # noqa: S108 - SmolCluster's own folder
+
+
+@dataclass
+class Play:
+    """Outcome of a run of ansible-playbook."""
+
+    code: int
+    output: str
+    recap: dict[str, dict[str, int]]
+
+    @classmethod
+    def of(cls, command: list[str], cwd: Path, **env: str) -> Play:
+        """Run a command line of ansible-playbook in a folder, with additions to the environment."""
+        done = subprocess.run(
+            command,
+            cwd=cwd,
+            env=os.environ | {"ANSIBLE_NOCOLOR": "1"} | env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        output = done.stdout + done.stderr
+        recap = {}
+        for line in output.partition("PLAY RECAP")[2].splitlines():
+            if found := re.match(r"(\S+)\s+: (ok=.*)", line):
+                recap[found[1]] = {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", found[2])}
+        return cls(done.returncode, output, recap)
+
+    def changed(self) -> int:
+        """Number of changed tasks on all hosts."""
+        return sum(counts["changed"] for counts in self.recap.values())
+
+
+class Lab:
+    """The running lab."""
+
+    loki_url = "http://127.0.0.1:3100"
+
+    def play(self, playbook: str = "site.yml", *words: str, **variables) -> Play:
+        """Run a playbook of the checkout against the lab.
+
+        Parameters:
+            playbook: its path.
+            words: further words of the command line.
+            variables: extra variables.
+        """
+        command = ["ansible-playbook", "-i", "inventory/lab", playbook, *words]
+        return Play.of([*command, "--extra-vars", json.dumps(variables)], ROOT)
+
+    def deploy(self, *words: str, **variables) -> Play:
+        """Run site.yml; it must succeed."""
+        play = self.play("site.yml", *words, **variables)
+        assert play.code == 0, play.output
+        return play
+
+    @staticmethod
+    def on(host: Host, script: str, data: str | None = None, check: bool = True) -> str:
+        """Run a shell script as root on a host; returns what it printed.
+
+        Raises:
+            LabError: it failed and `check` is set.
+        """
+        command = ["docker", "exec", "--interactive", host.container, "sh", "-c", script]
+        return run(command, data=data, check=check).stdout.strip()
+
+    def agent_pid(self, host: Host) -> str:
+        """Process of the agent; `0` when it does not run."""
+        return self.on(host, "systemctl show promtail --property=MainPID --value")
+
+    def write(self, host: Host, name: str, text: str) -> None:
+        """Append text to a log file of training on a host."""
+        self.on(host, f"mkdir -p -m 1777 {LOGS} && cat >> {LOGS}/{name}", data=text)
+
+    def entries(self, query: str, count: int, hours: float = 48, timeout: float = 15) -> list[tuple[int, str, dict]]:
+        """Entries of a query, asked for until there are at least `count`.
+
+        Returns:
+            Time in nanoseconds, line and labels of each entry, oldest first.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            now = time.time_ns()
+            streams = loki.streams(self.loki_url, query, now - int(hours * 3600e9), now + int(3600e9))
+            found = [(int(moment), line, stream["stream"]) for stream in streams for moment, line in stream["values"]]
+            if len(found) >= count:
+                return sorted(found, key=lambda entry: entry[0])
+            assert time.monotonic() < deadline, f"{query}: {len(found)} of {count} entries after {timeout} s"
+            time.sleep(0.1)

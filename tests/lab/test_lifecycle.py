@@ -1,0 +1,106 @@
+"""What happens to a running agent: upgrade, roll-back, bad programs, clean-up, adoption."""
+
+from __future__ import annotations
+
+import shutil
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from lab import artifacts as builder
+from lab import engine
+from tests.lab.harness import MINIS, Lab
+
+ONE = ("--tags", "promtail", "--limit", MINIS[0].name)
+# A program that passes every check before the switch and dies as a service: a stand-in, named so.
+DUMMY = """#!/bin/sh
+case "$*" in *-version*|*-dry-run*) exit 0 ;; esac
+echo "dummy program: cannot go on" >&2
+exit 3
+"""
+
+
+def release(folder: Path, version: str, program: bytes) -> dict[str, str]:
+    """Make a release folder with one program; returns the variables that install from it."""
+    platform = engine.platform()
+    target = folder / f"v{version}"
+    target.mkdir(parents=True)
+    (folder / "program").write_bytes(program)
+    builder.archive(folder / "program", target / f"promtail-{platform}.zip")
+    builder.write_sums(target)
+    return {
+        "promtail_version": version,
+        "promtail_base_url": f"file://{folder}",
+        "promtail_download_dir": f"{folder}/kept",
+    }
+
+
+def test_upgrade_and_roll_back_by_the_link(lab: Lab, artifacts, tmp_path):
+    mini, version = MINIS[0], artifacts["promtail_version"]
+    archive = Path(artifacts["promtail_base_url"].removeprefix("file://")) / f"v{version}"
+    with zipfile.ZipFile(next(archive.glob("promtail-*.zip"))) as packed:
+        program = packed.read(packed.namelist()[0])
+    # The same program under another number: an upgrade but for the program's own features.
+    lab.deploy(*ONE, **release(tmp_path, "9.9.1", program))
+    assert lab.on(mini, "readlink /opt/promtail/current") == "9.9.1"
+    assert lab.on(mini, f"readlink /proc/{lab.agent_pid(mini)}/exe") == "/opt/promtail/9.9.1/promtail"
+    shutil.rmtree(tmp_path)
+    # Back without a download: there is nothing to download from.
+    lab.deploy(*ONE, promtail_base_url="file:///nowhere")
+    assert lab.on(mini, "readlink /opt/promtail/current") == version
+    assert lab.on(mini, f"readlink /proc/{lab.agent_pid(mini)}/exe") == f"/opt/promtail/{version}/promtail"
+    lab.on(mini, "rm -r /opt/promtail/9.9.1")
+
+
+def test_agent_that_does_not_come_up_is_put_back(lab: Lab, tmp_path):
+    mini = MINIS[0]
+    read = "cat /etc/promtail/promtail.yml /etc/systemd/system/promtail.service; readlink /opt/promtail/current"
+    before = lab.on(mini, read)
+    variables = release(tmp_path, "9.9.2", DUMMY.encode()) | {"promtail_batch_wait": "70ms"}
+    play = lab.play("site.yml", *ONE, **variables)
+    assert play.code != 0
+    assert "the agent that ran before runs again" in play.output
+    assert "dummy program: cannot go on" in play.output
+    assert lab.on(mini, read) == before
+    assert lab.on(mini, "systemctl is-active promtail") == "active"
+    assert lab.deploy(*ONE).changed() == 0
+    lab.on(mini, "rm -r /opt/promtail/9.9.2")
+
+
+def test_clean_positions_reads_all_again_without_visible_duplicates(lab: Lab):
+    mini, mark = MINIS[0], f"clean-{time.time_ns()}"
+    stamp = lab.on(mini, "date '+%Y-%m-%d %H:%M:%S'")
+    lab.write(
+        mini, "worker-rank0-clean.log", "".join(f"{stamp},{n:03d} | INFO | rank:0 | {mark}\n" for n in range(200))
+    )
+    query = f'{{node="{mini.name}"}} |= "{mark}"'
+    assert len(lab.entries(query, 200)) == 200
+    before = lab.agent_pid(mini)
+    play = lab.play("site.yml", "--tags", "promtail_clean", "--limit", mini.name)
+    assert play.code == 0, play.output
+    assert "promtail : Deploy" not in play.output
+    assert lab.agent_pid(mini) != before
+    read = 'promtail_read_lines_total{path="/tmp/smolcluster-logs/worker-rank0-clean.log"} 200'
+    metrics = "curl -s http://127.0.0.1:9080/metrics"
+    deadline = time.monotonic() + 15
+    while read not in lab.on(mini, metrics):
+        assert time.monotonic() < deadline, "the file was not read again"
+    assert len(lab.entries(query, 200)) == 200
+
+
+@pytest.mark.parametrize("adopt", [False, True], ids=["reported", "retired"])
+def test_set_up_by_hand(lab: Lab, adopt):
+    mini = MINIS[2]
+    by_hand = "/opt/promtail/current/promtail -config.file=/tmp/by-hand.yml"
+    lab.on(
+        mini,
+        "sed 's/9080/9081/; s#/var/lib/promtail/positions.yaml#/tmp/positions.yaml#' /etc/promtail/promtail.yml "
+        f"> /tmp/by-hand.yml; pgrep -f by-hand.yml || (setsid {by_hand} >/dev/null 2>&1 &); touch /tmp/positions.yaml",
+    )
+    play = lab.deploy("--tags", "promtail", "--limit", mini.name, promtail_adopt=adopt)
+    assert (by_hand in play.output) is not adopt
+    left = lab.on(mini, "pgrep -f by-hand.yml; ls /tmp/positions.yaml 2>/dev/null; true")
+    assert bool(left) is not adopt
+    assert lab.on(mini, "systemctl is-active promtail") == "active"

@@ -1,0 +1,122 @@
+"""Bad input: refused with host, cause and way out, before anything is changed; the agent runs on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.lab.harness import CONTROLLER, MINIS, ROOT, Lab, Play
+
+MINI = MINIS[0]
+SOURCE = {"name": "train", "paths": ["/tmp/train.log"], "labels": {"job": "train"}}
+
+# What is given, and what the message has to name: the cause, and a word of the way out.
+AGENT = {
+    "no Loki address": ({"promtail_loki_url": ""}, "no usable Loki address", "promtail_controller"),
+    "no sources": ({"promtail_sources": []}, "promtail_sources is empty", "name at least one"),
+    "unknown format": ({"promtail_sources": [SOURCE | {"format": "glog"}]}, "unknown format glog", "presets are"),
+    "unknown stage": (
+        {"promtail_sources": [SOURCE | {"format": [{"regexp": {"expression": "x"}}]}]},
+        "unknown stage",
+        "Promtail has",
+    ),
+    "bad regex": (
+        {"promtail_sources": [SOURCE | {"format": [{"regex": {"expression": "(unclosed"}}]}]},
+        "Promtail refuses the source train",
+        "missing closing )",
+    ),
+    "bad zone": ({"promtail_timezone": "Mars/Phobos"}, "unknown time zone 'Mars/Phobos'", "such as Asia/Kolkata"),
+    "no such release": (
+        {"promtail_version": "3.7.3", "promtail_base_url": "https://github.com/grafana/loki/releases/download"},
+        "3.6.11 is the last release",
+        "promtail_base_url",
+    ),
+    "wrong checksum": (
+        {"promtail_checksums": {"linux-amd64": "0" * 64, "linux-arm64": "0" * 64}},
+        "is not to be had",
+        "promtail_checksums",
+    ),
+    "unreachable download": (
+        {"promtail_version": "3.6.10", "promtail_base_url": "http://127.0.0.1:9/releases"},
+        "is not to be had from http://127.0.0.1:9/releases",
+        "promtail_base_url",
+    ),
+}
+STORE = {
+    "retention under a day": ({"docker_loki_grafana_retention": "23h"}, "24 hours at least", "30d"),
+    "retention without a unit": ({"docker_loki_grafana_retention": "thirty"}, "'thirty'", "30d"),
+    "known password on the network": (
+        {
+            "docker_loki_grafana_grafana_enabled": True,
+            "docker_loki_grafana_grafana_listen_address": "0.0.0.0",
+            "docker_loki_grafana_grafana_admin_password": "admin",
+        },
+        "password that everybody knows",
+        "grafana_admin_password",
+    ),
+    "image file missing": (
+        {"docker_loki_grafana_loki_image_file": "/nowhere/loki.tar"},
+        "no image file /nowhere/loki.tar",
+        "control node",
+    ),
+}
+
+
+def refused(play: Play, host: str, *words: str) -> None:
+    """A play was refused on a host, with these words, and changed nothing."""
+    text = " ".join(play.output.split())
+    assert play.code != 0, play.output
+    for word in (host, *words):
+        assert word in text, f"{word!r} is not in:\n{play.output}"
+    assert play.changed() == 0, play.output
+
+
+@pytest.mark.parametrize(("variables", "cause", "way"), AGENT.values(), ids=AGENT)
+def test_agent_is_refused_and_the_old_one_runs_on(lab: Lab, variables, cause, way):
+    pid = lab.agent_pid(MINI)
+    refused(lab.play("site.yml", "--tags", "promtail", "--limit", MINI.name, **variables), MINI.name, cause, way)
+    assert lab.agent_pid(MINI) == pid != "0"
+
+
+@pytest.mark.parametrize(("variables", "cause", "way"), STORE.values(), ids=STORE)
+def test_store_is_refused(lab: Lab, variables, cause, way):
+    refused(lab.play("site.yml", **variables), CONTROLLER.name, cause, way)
+
+
+@pytest.mark.parametrize("group", ["minis", "controller"])
+def test_missing_group_is_told(tmp_path: Path, group):
+    groups = {name: {"hosts": {"somebody": {}}} for name in ("minis", "controller") if name != group}
+    (tmp_path / "hosts.json").write_text(json.dumps({"all": {"children": groups}}))
+    play = Play.of(["ansible-playbook", "-i", str(tmp_path / "hosts.json"), "site.yml"], ROOT)
+    refused(play, f"The group {group} is missing or empty", "inventory/hosts.yml")
+
+
+def test_port_of_the_agent_is_taken(lab: Lab):
+    lab.on(MINI, "setsid python3 -m http.server 9099 --bind 127.0.0.1 >/dev/null 2>&1 & sleep 0; true")
+    lab.on(MINI, "until ss -Hltn | grep -q :9099; do :; done")
+    try:
+        play = lab.play("site.yml", "--tags", "promtail", "--limit", MINI.name, promtail_http_port=9099)
+        refused(play, MINI.name, "port 9099 is taken by python3 -m http.server", "promtail_http_port")
+    finally:
+        lab.on(MINI, "pkill -f 'http.server 9099'")
+
+
+def test_port_of_loki_is_taken(lab: Lab):
+    lab.on(CONTROLLER, "setsid python3 -m http.server 3199 >/dev/null 2>&1 & true")
+    lab.on(CONTROLLER, "until ss -Hltn | grep -q :3199; do :; done")
+    try:
+        play = lab.play("site.yml", docker_loki_grafana_loki_port=3199)
+        refused(play, CONTROLLER.name, "port 3199 is taken by python3", "docker_loki_grafana_loki_port")
+    finally:
+        lab.on(CONTROLLER, "pkill -f 'http.server 3199'")
+
+
+def test_docker_missing_with_installation_off(lab: Lab, tmp_path: Path):
+    # A mini has no Docker; as the controller it is refused.
+    (tmp_path / "hosts.json").write_text(json.dumps({"controller": {"hosts": {"mini1": {}}}}))
+    command = ["ansible-playbook", "-i", "inventory/lab", "-i", str(tmp_path / "hosts.json"), "site.yml"]
+    command += ["--limit", "mini1", "--tags", "docker_loki_grafana"]
+    play = Play.of([*command, "--extra-vars", "docker_loki_grafana_docker_source=present"], ROOT)
+    refused(play, "mini1", "Docker is missing", "docker compose version")

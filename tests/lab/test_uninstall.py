@@ -1,0 +1,39 @@
+"""Uninstall removes what was made, and nothing else."""
+
+from __future__ import annotations
+
+from tests.lab.harness import CONTROLLER, LOGS, MINIS, Lab
+
+AGENT = """
+    ls -d /opt/promtail /etc/promtail /var/lib/promtail /etc/systemd/system/promtail.service \
+        /etc/systemd/system/multi-user.target.wants/promtail.service 2>/dev/null
+    id promtail 2>/dev/null; getent group promtail; pgrep promtail; systemctl cat promtail 2>/dev/null; true
+"""
+STORE = """
+    ls -d /opt/smolcluster-logging 2>/dev/null
+    docker ps --all --quiet; docker volume ls --quiet; docker network ls --quiet --filter type=custom
+"""
+
+
+def test_uninstall_leaves_nothing_of_ours_and_everything_else(lab: Lab):
+    mini = MINIS[0]
+    lab.write(mini, "worker-rank0-kept.log", "a line of training\n")
+    lab.on(CONTROLLER, "docker volume create somebody-elses")
+    for _ in range(2):  # it can be repeated
+        play = lab.play("playbooks/uninstall.yml")
+        assert play.code == 0, play.output
+        for host in MINIS:
+            assert lab.on(host, AGENT) == ""
+        assert lab.on(CONTROLLER, STORE) == "somebody-elses"
+    assert play.changed() == 0
+    assert lab.on(mini, f"cat {LOGS}/worker-rank0-kept.log") == "a line of training"
+    lab.on(CONTROLLER, "docker volume rm somebody-elses")
+
+
+def test_unit_of_somebody_else_stays(lab: Lab):
+    mini, unit = MINIS[0], "/etc/systemd/system/promtail.service"
+    lab.on(mini, f"printf '[Service]\\nExecStart=/bin/true\\n' > {unit}")
+    play = lab.play("playbooks/uninstall.yml", "--tags", "promtail", "--limit", mini.name)
+    assert play.code == 0, play.output
+    assert "ExecStart=/bin/true" in lab.on(mini, f"cat {unit}")
+    lab.on(mini, f"rm {unit}")
