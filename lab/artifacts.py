@@ -59,10 +59,12 @@ def official(name: str, folder: Path) -> bool:
         LabError: the sum does not match.
     """
     version = folder.name
-    if not download(f"{RELEASES}/{version}/SHA256SUMS", folder / ".SHA256SUMS.official"):
+    try:
+        with urllib.request.urlopen(f"{RELEASES}/{version}/SHA256SUMS", timeout=20) as answer:
+            sums = dict(line.split()[::-1] for line in answer.read().decode().splitlines())
+    except (urllib.error.URLError, TimeoutError, ConnectionError):
         return False
-    sums = dict(line.split()[::-1] for line in (folder / ".SHA256SUMS.official").read_text().splitlines())
-    (folder / ".SHA256SUMS.official").unlink()
+    folder.mkdir(parents=True, exist_ok=True)
     if name not in sums or not download(f"{RELEASES}/{version}/{name}", folder / name):
         return False
     if sha256(folder / name) != sums[name]:
@@ -126,7 +128,6 @@ def release(program: str, package: str, versions: dict[str, str], platform: str)
         if (ARTIFACTS / "releases" / f"v{version}" / name).exists():
             return version, "found in the artifacts folder"
     folder = ARTIFACTS / "releases" / f"v{versions['official']}"
-    folder.mkdir(parents=True, exist_ok=True)
     if official(name, folder):
         write_sums(folder)
         return versions["official"], "official release"
@@ -222,6 +223,8 @@ def ensure() -> dict:
         "docker_loki_grafana_loki_image": loki_name,
         "docker_loki_grafana_loki_image_file": str(loki),
         "docker_loki_grafana_grafana_enabled": False,
+        "docker_loki_grafana_grafana_image": GRAFANA_IMAGE,
+        "docker_loki_grafana_grafana_image_file": "",
     }
     if grafana := grafana_image():
         path, name, origin = grafana

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.config import HOSTS, Host
-from plugins.module_utils import loki
 from lab.shell import run
+from plugins.module_utils import loki
 
 ROOT = Path(__file__).resolve().parents[2]
 MINIS = [host for host in HOSTS if host.role == "mini"]

@@ -184,7 +184,8 @@ def test_changed_retention_restarts_loki_only(lab: Lab):
     assert lab.deploy("--tags", "docker_loki_grafana").changed() == 0
 
 
-def test_installed_collection_deploys_the_same(lab: Lab, tmp_path):
+@pytest.mark.usefixtures("lab")
+def test_installed_collection_deploys_the_same(tmp_path):
     def run(*words: str) -> None:
         subprocess.run(words, cwd=tmp_path, check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL)
 

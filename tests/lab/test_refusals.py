@@ -10,7 +10,7 @@ import pytest
 from tests.lab.harness import CONTROLLER, MINIS, ROOT, Lab, Play
 
 MINI = MINIS[0]
-SOURCE = {"name": "train", "paths": ["/tmp/train.log"], "labels": {"job": "train"}}
+SOURCE = {"name": "train", "paths": ["/srv/train.log"], "labels": {"job": "train"}}
 
 # What is given, and what the message has to name: the cause, and a word of the way out.
 AGENT = {
@@ -50,7 +50,7 @@ STORE = {
     "known password on the network": (
         {
             "docker_loki_grafana_grafana_enabled": True,
-            "docker_loki_grafana_grafana_listen_address": "0.0.0.0",
+            "docker_loki_grafana_grafana_listen_address": "192.0.2.10",
             "docker_loki_grafana_grafana_admin_password": "admin",
         },
         "password that everybody knows",
@@ -113,7 +113,8 @@ def test_port_of_loki_is_taken(lab: Lab):
         lab.on(CONTROLLER, "pkill -f 'http.server 3199'")
 
 
-def test_docker_missing_with_installation_off(lab: Lab, tmp_path: Path):
+@pytest.mark.usefixtures("lab")
+def test_docker_missing_with_installation_off(tmp_path: Path):
     # A mini has no Docker; as the controller it is refused.
     (tmp_path / "hosts.json").write_text(json.dumps({"controller": {"hosts": {"mini1": {}}}}))
     command = ["ansible-playbook", "-i", "inventory/lab", "-i", str(tmp_path / "hosts.json"), "site.yml"]
