@@ -129,9 +129,10 @@ def check_config(program: Path, config: dict, run: Run) -> None:
             words = [str(program), "-stdin", "-dry-run", "-server.disable", f"-config.file={path}"]
             code, out, err = run(words)
             if code:
-                said = [line for line in (err + out).splitlines() if line.strip()]
+                said = [line for line in (err or out).splitlines() if line.strip()]
                 raise PromtailError(
-                    f"Promtail refuses the source {scrape['job_name']}: {said[-1] if said else f'exit code {code}'}"
+                    f"Promtail refuses the source {scrape['job_name']}: {said[-1] if said else f'exit code {code}'}. "
+                    "Mend it in promtail_sources; nothing was changed, and an agent that ran runs on"
                 )
 
 

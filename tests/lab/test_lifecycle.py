@@ -97,10 +97,11 @@ def test_set_up_by_hand(lab: Lab, adopt):
     lab.on(
         mini,
         "sed 's/9080/9081/; s#/var/lib/promtail/positions.yaml#/tmp/positions.yaml#' /etc/promtail/promtail.yml "
-        f"> /tmp/by-hand.yml; pgrep -f by-hand.yml || (setsid {by_hand} >/dev/null 2>&1 &); touch /tmp/positions.yaml",
+        "> /tmp/by-hand.yml; touch /tmp/positions.yaml; "
+        f"pgrep -f '[b]y-hand.yml' || (setsid {by_hand} >/dev/null 2>&1 &)",
     )
     play = lab.deploy("--tags", "promtail", "--limit", mini.name, promtail_adopt=adopt)
-    assert (by_hand in play.output) is not adopt
-    left = lab.on(mini, "pgrep -f by-hand.yml; ls /tmp/positions.yaml 2>/dev/null; true")
+    assert (by_hand in " ".join(play.output.split())) is not adopt
+    left = lab.on(mini, "pgrep -f '[b]y-hand.yml'; ls /tmp/positions.yaml 2>/dev/null; true")
     assert bool(left) is not adopt
     assert lab.on(mini, "systemctl is-active promtail") == "active"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.config import STATE, USER
 from tests.lab.harness import CONTROLLER, MINIS, ROOT, Lab, Play
 
 MINI = MINIS[0]
@@ -94,13 +95,13 @@ def test_missing_group_is_told(tmp_path: Path, group):
 
 
 def test_port_of_the_agent_is_taken(lab: Lab):
-    lab.on(MINI, "setsid python3 -m http.server 9099 --bind 127.0.0.1 >/dev/null 2>&1 & sleep 0; true")
+    lab.on(MINI, "setsid python3 -m http.server 9099 --bind 127.0.0.1 >/dev/null 2>&1 & true")
     lab.on(MINI, "until ss -Hltn | grep -q :9099; do :; done")
     try:
         play = lab.play("site.yml", "--tags", "promtail", "--limit", MINI.name, promtail_http_port=9099)
         refused(play, MINI.name, "port 9099 is taken by python3 -m http.server", "promtail_http_port")
     finally:
-        lab.on(MINI, "pkill -f 'http.server 9099'")
+        lab.on(MINI, "pkill -f '[h]ttp.server 9099'")
 
 
 def test_port_of_loki_is_taken(lab: Lab):
@@ -110,14 +111,21 @@ def test_port_of_loki_is_taken(lab: Lab):
         play = lab.play("site.yml", docker_loki_grafana_loki_port=3199)
         refused(play, CONTROLLER.name, "port 3199 is taken by python3", "docker_loki_grafana_loki_port")
     finally:
-        lab.on(CONTROLLER, "pkill -f 'http.server 3199'")
+        lab.on(CONTROLLER, "pkill -f '[h]ttp.server 3199'")
 
 
 @pytest.mark.usefixtures("lab")
 def test_docker_missing_with_installation_off(tmp_path: Path):
     # A mini has no Docker; as the controller it is refused.
-    (tmp_path / "hosts.json").write_text(json.dumps({"controller": {"hosts": {"mini1": {}}}}))
-    command = ["ansible-playbook", "-i", "inventory/lab", "-i", str(tmp_path / "hosts.json"), "site.yml"]
-    command += ["--limit", "mini1", "--tags", "docker_loki_grafana"]
-    play = Play.of([*command, "--extra-vars", "docker_loki_grafana_docker_source=present"], ROOT)
-    refused(play, "mini1", "Docker is missing", "docker compose version")
+    bare = {
+        "ansible_host": "127.0.0.1",
+        "ansible_port": MINI.ssh_port,
+        "ansible_user": USER,
+        "ansible_ssh_private_key_file": str(STATE / "id_ed25519"),
+        "ansible_ssh_common_args": f"-o UserKnownHostsFile={STATE / 'known_hosts'}",
+    }
+    groups = {"controller": {"hosts": {"bare": bare}}, "minis": {"hosts": {"bare": {}}}}
+    (tmp_path / "hosts.json").write_text(json.dumps({"all": {"children": groups}}))
+    command = ["ansible-playbook", "-i", str(tmp_path / "hosts.json"), "site.yml"]
+    command += ["--tags", "docker_loki_grafana", "--extra-vars", "docker_loki_grafana_docker_source=present"]
+    refused(Play.of(command, ROOT), "bare", "Docker is missing", "docker compose version")
