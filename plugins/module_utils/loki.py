@@ -83,3 +83,20 @@ def skew(url: str) -> float:
         raise LokiError(f"{url} gives no date")
     # The header is cut to whole seconds.
     return (before + time.time()) / 2 - (clock + 0.5)
+
+
+def instant(url: str, query: str) -> list[dict]:
+    """Result of a metric query for now.
+
+    Parameters:
+        url: base address.
+        query: LogQL metric query.
+
+    Returns:
+        One entry a series: `metric` (labels) and `value` (time in seconds, value as text).
+
+    Raises:
+        LokiError: see `get`.
+    """
+    text, _ = get(url, "/loki/api/v1/query", {"query": query})
+    return json.loads(text)["data"]["result"]
