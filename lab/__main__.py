@@ -1,11 +1,11 @@
-"""Command line of the container lab: `python -m lab up|down|artifacts`."""
+"""Command line of the container lab: `python -m lab up|down|artifacts|images`."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-from lab import artifacts, engine, hosts
+from lab import engine, hosts, images
 from lab.shell import LabError
 
 
@@ -16,10 +16,13 @@ def main() -> int:
     commands.add_parser("up", help="bring the hosts up; deploys nothing; safe to repeat")
     commands.add_parser("down", help="remove every container, network and volume that `up` made")
     commands.add_parser("artifacts", help="fill the artifacts folder")
+    commands.add_parser("images", help="make the images of the hosts")
     command = parser.parse_args().command
     try:
         if command == "artifacts":
-            artifacts.ensure()
+            hosts.write_variables()
+        elif command == "images":
+            images.all_hosts()
         elif command == "up":
             hosts.up()
         elif engine.answers():

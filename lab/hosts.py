@@ -57,7 +57,7 @@ def start(host: Host) -> None:
         if host.role == "controller":
             # overlay2 cannot lie on overlay2, so the inner engine's data needs a volume.
             command += [f"--volume={host.container}-docker:/var/lib/docker"]
-        run([*command, images.host(host.role, host.suite)])
+        run([*command, images.of_host(host.role, host.suite)])
 
 
 def require_free(port: int) -> None:
@@ -98,24 +98,27 @@ def prepare(host: Host, public_key: str) -> str:
     return f"[127.0.0.1]:{host.ssh_port} {key[0]} {key[1]}"
 
 
+def write_variables() -> None:
+    """Fill the artifacts folder, and write variables that make the roles install from it to the state folder."""
+    STATE.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (STATE / "vars.yml").write_text(yaml.safe_dump(artifacts.ensure()))
+
+
 def up() -> None:
     """Bring every host up, and write what `inventory/lab/` and `ssh -F` need into the state folder."""
-    STATE.mkdir(parents=True, exist_ok=True, mode=0o700)
-    variables = artifacts.ensure()
+    write_variables()
+    images.all_hosts()
     key = STATE / "id_ed25519"
     if not key.exists():
         run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "smolcluster-lab", "-f", key])
     if run(["docker", "network", "inspect", NETWORK], check=False).returncode:
         run(["docker", "network", "create", f"--label={NETWORK}", NETWORK])
-    for host in HOSTS:
-        images.host(host.role, host.suite)
     with step(f"Starting {', '.join(host.name for host in HOSTS)}"):
         for host in HOSTS:
             start(host)
         known = [prepare(host, key.with_suffix(".pub").read_text()) for host in HOSTS]
     (STATE / "known_hosts").write_text("".join(f"{line}\n" for line in known))
     (STATE / "ssh_config").write_text(ssh_config(key))
-    (STATE / "vars.yml").write_text(yaml.safe_dump(variables))
 
 
 def ssh_config(key: Path) -> str:
@@ -139,5 +142,5 @@ def down() -> None:
     volumes = run(["docker", "volume", "ls", "--quiet", f"--filter=name=^{NETWORK}-"]).stdout.split()
     if volumes:
         run(["docker", "volume", "rm", *volumes])
-    for name in ("known_hosts", "ssh_config", "vars.yml"):
+    for name in ("known_hosts", "ssh_config"):
         (STATE / name).unlink(missing_ok=True)

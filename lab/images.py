@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 from lab import engine
-from lab.config import USER
+from lab.config import HOSTS, USER
 from lab.shell import LabError, run, step
 
 DOCKERFILE = Path(__file__).parent / "image" / "Dockerfile"
@@ -48,7 +48,7 @@ def base(suite: str) -> str:
     return own
 
 
-def host(role: str, suite: str) -> str:
+def of_host(role: str, suite: str) -> str:
     """Build what is missing of a host image.
 
     Parameters:
@@ -70,3 +70,10 @@ def host(role: str, suite: str) -> str:
     # Under this name molecule's scenarios find it.
     run(["docker", "tag", image, f"smolcluster-lab/{role}:{suite}"])
     return image
+
+
+def all_hosts() -> None:
+    """Build what is missing of every host's image."""
+    engine.ensure()
+    for role, suite in dict.fromkeys((host.role, host.suite) for host in HOSTS):
+        of_host(role, suite)
