@@ -20,7 +20,7 @@ demo: lab ## Try it: deploy to the container lab, train, and see the lines in Lo
 	@python -m lab.demo
 
 test: venv ## Run every test
-	@tools/test.sh
+	@python -m pytest tests/lint tests/unit tests/molecule tests/lab
 
 lab: venv ## Bring the container lab up without deploying anything; safe to repeat
 	@python -m lab up

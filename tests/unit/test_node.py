@@ -1,0 +1,188 @@
+"""What the modules do on a node: files that can be undone, archives, ports, Loki's answers."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import socket
+import subprocess
+import threading
+import zipfile
+from pathlib import Path
+
+import pytest
+from ansible_collections.smolcluster.logging.plugins.module_utils import linux, loki, promtail
+from ansible_collections.smolcluster.logging.plugins.module_utils.files import Link, TextFile
+
+PROGRAM = "#!/bin/sh\nexit 0\n"
+
+
+def run(words: list[str]) -> tuple[int, str, str]:
+    """Run a command as AnsibleModule.run_command does."""
+    done = subprocess.run(words, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    return done.returncode, done.stdout, done.stderr
+
+
+def archive(path: Path, **files: str) -> Path:
+    """Make a zip of files."""
+    with zipfile.ZipFile(path, "w") as packed:
+        for name, text in files.items():
+            packed.writestr(name, text)
+    return path
+
+
+def test_text_file_is_written_and_undone(tmp_path):
+    path = tmp_path / "deep" / "file"
+    file = TextFile(path, "new\n", 0o640, os.getegid())
+    assert file.needed()
+    assert file.diff()["after"] == "new\n"
+    file.apply()
+    assert (path.read_text(), path.stat().st_mode & 0o777) == ("new\n", 0o640)
+    assert not TextFile(path, "new\n", 0o640, os.getegid()).needed()
+    file.undo()
+    assert not path.exists()
+    assert list(path.parent.iterdir()) == []
+
+
+def test_undo_gives_old_text_and_mode_back(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old\n")
+    path.chmod(0o600)
+    file = TextFile(path, "new\n", 0o644, os.getegid())
+    file.apply()
+    file.undo()
+    assert (path.read_text(), path.stat().st_mode & 0o777) == ("old\n", 0o600)
+
+
+def test_wrong_mode_alone_is_needed_and_shown(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("same\n")
+    path.chmod(0o666)
+    file = TextFile(path, "same\n", 0o640, os.getegid())
+    assert file.needed()
+    assert "0666" in file.diff()["before"]
+    assert "0640" in file.diff()["after"]
+
+
+def test_undo_without_apply_does_nothing(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old\n")
+    TextFile(path, "new\n", 0o644, os.getegid()).undo()
+    Link(tmp_path / "link", "3.6.11").undo()
+    assert path.read_text() == "old\n"
+
+
+def test_link_is_switched_and_undone(tmp_path):
+    link = Link(tmp_path / "current", "3.6.11")
+    link.apply()
+    assert not link.needed()
+    newer = Link(tmp_path / "current", "3.6.12")
+    assert newer.diff()["before"] == "3.6.11\n"
+    newer.apply()
+    assert os.readlink(tmp_path / "current") == "3.6.12"
+    newer.undo()
+    assert os.readlink(tmp_path / "current") == "3.6.11"
+    link.undo()
+    assert not (tmp_path / "current").is_symlink()
+
+
+def test_archive_is_unpacked_and_counts_as_installed_until_it_is_damaged(tmp_path):
+    home = tmp_path / "opt"
+    packed = archive(tmp_path / "promtail-linux-amd64.zip", **{"promtail-linux-amd64": PROGRAM})
+    promtail.unpack(packed, home / "3.6.11", run)
+    assert promtail.installed(home) == {"3.6.11": promtail.digest(packed)}
+    (home / "3.6.11" / "promtail").write_text("damaged")
+    assert promtail.installed(home) == {}
+    promtail.unpack(packed, home / "3.6.11", run)
+    assert list(promtail.installed(home)) == ["3.6.11"]
+    assert [path.name for path in home.iterdir()] == ["3.6.11"]
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"promtail": "#!/bin/sh\necho no such library >&2; exit 1\n"}, "does not start on this node: no such library"),
+        ({"a": "", "b": ""}, "holds 2 files"),
+        ({"promtail": "\x7fELF of another machine"}, "does not start on this node"),
+    ],
+)
+def test_bad_archive_leaves_nothing(tmp_path, files, words):
+    packed = archive(tmp_path / "promtail.zip", **files)
+    with pytest.raises(promtail.PromtailError, match=words):
+        promtail.unpack(packed, tmp_path / "opt" / "3.6.11", run)
+    assert list((tmp_path / "opt").iterdir()) == []
+
+
+def test_damaged_archive_is_told(tmp_path):
+    (tmp_path / "promtail.zip").write_text("no zip")
+    with pytest.raises(promtail.PromtailError, match="is no zip archive"):
+        promtail.unpack(tmp_path / "promtail.zip", tmp_path / "opt" / "3.6.11", run)
+    with pytest.raises(promtail.PromtailError, match="is not on this node"):
+        promtail.unpack(tmp_path / "other.zip", tmp_path / "opt" / "3.6.11", run)
+
+
+def test_every_scrape_config_is_checked_alone_and_positions_are_spared(tmp_path):
+    seen = tmp_path / "seen"
+    program = tmp_path / "promtail"
+    # A stand-in for Promtail that keeps what it was given and refuses the source `bad`.
+    program.write_text(
+        f'#!/bin/sh\nfor word; do file=${{word#-config.file=}}; done\ncat "$file" >> {seen}; echo >> {seen}\n'
+        '! grep -q \'"bad"\' "$file" || { echo "error: no such stage" >&2; exit 1; }\n'
+    )
+    program.chmod(0o755)
+    config = {
+        "positions": {"filename": "/var/lib/promtail/positions.yaml", "ignore_invalid_yaml": True},
+        "scrape_configs": [{"job_name": "good"}, {"job_name": "bad"}],
+    }
+    with pytest.raises(promtail.PromtailError, match="refuses the source bad: error: no such stage"):
+        promtail.check_config(program, config, run)
+    given = [json.loads(line) for line in seen.read_text().splitlines()]
+    assert [[scrape["job_name"] for scrape in one["scrape_configs"]] for one in given] == [["good"], ["bad"]]
+    assert all(one["positions"]["filename"] != "/var/lib/promtail/positions.yaml" for one in given)
+
+
+def test_listener_is_found_with_its_process():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert linux.listener(port)["pid"] == os.getpid()
+    assert linux.listener(port) is None
+
+
+def test_own_process_is_seen_and_a_gone_one_is_not():
+    assert os.getpid() in linux.pids()
+    assert linux.environment(os.getpid())
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    assert linux.command_line(ended.pid) == []
+    assert linux.environment(ended.pid) == {}
+    assert linux.executable(ended.pid) is None
+
+
+@pytest.fixture
+def stand_in():
+    """A stand-in for Loki that refuses everything, as the real one refuses a bad query."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(400)
+            self.end_headers()
+            self.wfile.write(b"parse error at line 1")
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_refusal_of_loki_holds_its_own_words(stand_in):
+    with pytest.raises(loki.LokiError, match=r"refuses \(400\): parse error at line 1"):
+        loki.streams(stand_in, "{", 0, 1)
+
+
+def test_silent_loki_is_named():
+    with pytest.raises(loki.LokiError, match=r"http://127\.0\.0\.1:9 does not answer"):
+        loki.skew("http://127.0.0.1:9")

@@ -1,0 +1,166 @@
+"""From a user's sources to Promtail's scrape configs, and what is refused before anybody looks at a node."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from ansible_collections.smolcluster.logging.plugins.plugin_utils import promtail
+
+ROOT = Path(__file__).resolve().parents[2]
+FORMATS = str(ROOT / "roles/promtail/vars/formats")
+SOURCE = {"name": "train", "paths": ["/srv/a-*.log", "/srv/b.log"], "format": "smolcluster", "labels": {"job": "train"}}
+SETTINGS = {
+    "sources": [SOURCE],
+    "loki_url": "http://192.0.2.1:3100",
+    "version": "3.6.11",
+    "base_url": promtail.OFFICIAL,
+    "timezone": "Local",
+    "http_port": 9080,
+    "adopt": False,
+    "platform": "linux-amd64",
+}
+NODE = {
+    "system": "Linux",
+    "architecture": "x86_64",
+    "glibc": "2.36",
+    "systemd": True,
+    "installed": {},
+    "port_holder": None,
+    "strays": [],
+}
+
+
+def problems(node: dict | None = None, **settings) -> list[str]:
+    """Problems of the good settings and node above with some of them changed."""
+    return promtail.problems(SETTINGS | settings, FORMATS, NODE | (node or {}))
+
+
+def test_good_settings_have_no_problem():
+    assert problems() == []
+
+
+def test_a_source_becomes_one_scrape_config_with_a_target_per_path():
+    (config,) = promtail.scrape_configs([SOURCE], FORMATS, "mini1", "Asia/Kolkata")
+    assert config["job_name"] == "train"
+    assert [target["labels"] for target in config["static_configs"]] == [
+        {"job": "train", "node": "mini1", "__path__": "/srv/a-*.log"},
+        {"job": "train", "node": "mini1", "__path__": "/srv/b.log"},
+    ]
+    stages = {next(iter(stage)): stage for stage in config["pipeline_stages"]}
+    assert stages["timestamp"]["timestamp"]["location"] == "Asia/Kolkata"
+    assert set(stages["labels"]["labels"]) == {"host", "level", "rank"}
+
+
+def test_inline_stages_are_taken_as_they_are():
+    stages = [{"regex": {"expression": "(?P<level>x)"}}]
+    (config,) = promtail.scrape_configs([SOURCE | {"format": stages}], FORMATS, "mini1", "Local")
+    assert config["pipeline_stages"] == stages
+
+
+def test_excluded_path_is_passed_on():
+    (config,) = promtail.scrape_configs([SOURCE | {"exclude": "/srv/*.gz"}], FORMATS, "mini1", "Local")
+    assert {target["labels"]["__path_exclude__"] for target in config["static_configs"]} == {"/srv/*.gz"}
+
+
+@pytest.mark.parametrize("name", sorted(promtail.load_formats(FORMATS)))
+def test_sample_of_every_preset_matches_its_own_patterns(name):
+    preset = promtail.load_formats(FORMATS)[name]
+    words = {"asctime": "2026-04-06 12:34:56,789", "levelname": "WARN", "message": "hello"}
+    line = preset["sample"] % words
+    assert re.search(preset["entry_start"], line)
+    found = re.search(preset["pattern"], line).groupdict()
+    assert found["time"] == words["asctime"]
+    assert found["level"] == "WARN"
+    assert set(preset["labels"]) <= set(found)
+
+
+def test_level_words_become_one_template():
+    assert promtail.level_template({"WARN": "WARNING"}) == (
+        '{{ $level := ToUpper .Value }}{{ if eq $level "WARN" }}WARNING{{ else }}{{ $level }}{{ end }}'
+    )
+
+
+@pytest.mark.parametrize(
+    ("sources", "words"),
+    [
+        ([], "promtail_sources is empty"),
+        ("text", "promtail_sources is empty"),
+        ([{"paths": ["/a"]}], "entry 1 has no name"),
+        ([SOURCE, SOURCE], "the name is used twice"),
+        ([SOURCE | {"path": "/a"}], "unknown key path; known are exclude, format"),
+        ([SOURCE | {"paths": []}], "list of absolute paths"),
+        ([SOURCE | {"paths": ["a.log"]}], "list of absolute paths"),
+        ([SOURCE | {"paths": "/a.log"}], "list of absolute paths"),
+        ([SOURCE | {"format": "glog"}], "unknown format glog; presets are smolcluster"),
+        ([SOURCE | {"format": None}], "format must be one of smolcluster"),
+        ([SOURCE | {"format": [{"regexp": {}}]}], "unknown stage {'regexp': {}}"),
+        ([SOURCE | {"format": ["regex"]}], "unknown stage regex"),
+        ([SOURCE | {"labels": {"my-job": "x"}}], "labels must be a mapping"),
+    ],
+)
+def test_bad_sources_are_told(sources, words):
+    assert words in "\n".join(problems(sources=sources))
+
+
+@pytest.mark.parametrize("url", ["", "192.0.2.1:3100", "http://", "http://user:secret@loki:3100", "http://a b:3100"])
+def test_unusable_address_of_loki_is_told(url):
+    assert "no usable Loki address" in problems(loki_url=url)[0]
+
+
+@pytest.mark.parametrize("url", ["http://loki:3100", "https://[2001:db8::1]:3100/", "http://controller.lan"])
+def test_usable_address_of_loki(url):
+    assert problems(loki_url=url) == []
+
+
+def test_version_without_programs_is_told_only_for_the_official_place():
+    assert "3.6.11 is the last release" in problems(version="3.7.3")[0]
+    assert problems(version="3.7.3", base_url="https://mirror.example") == []
+    assert "is no version" in problems(version="latest")[0]
+
+
+def test_unknown_zone_is_told():
+    assert "unknown time zone 'Mars/Phobos'" in problems(timezone="Mars/Phobos")[0]
+    assert problems(timezone="Asia/Kolkata") == []
+
+
+@pytest.mark.parametrize(
+    ("version", "glibc", "refused"),
+    [
+        ("3.6.11", "2.34", False),
+        ("3.6.11", "2.31", True),
+        ("3.5.7", "2.31", True),
+        ("3.5.6", "2.31", False),
+        ("3.6.11", None, True),
+    ],
+)
+def test_old_c_library_is_told_with_the_version_that_fits(version, glibc, refused):
+    found = problems({"glibc": glibc}, version=version)
+    assert bool(found) is refused
+    if refused:
+        assert "promtail_version: 3.5.6" in found[0]
+
+
+def test_installed_version_proves_that_it_runs_here():
+    assert problems({"glibc": "2.31", "installed": {"3.6.11": "sum"}}) == []
+
+
+def test_unsupported_platform_is_told():
+    found = problems({"architecture": "riscv64"}, platform="")
+    assert "no program for Linux on riscv64" in found[0]
+    assert "systemd is not the init system" in problems({"systemd": False})[0]
+
+
+def test_taken_port_is_told_unless_it_is_adopted():
+    holder = {"pid": 7, "command": "/usr/bin/promtail"}
+    stray = {"port_holder": holder, "strays": [{"pid": 7, "command": "/usr/bin/promtail"}]}
+    assert "port 9080 is taken by /usr/bin/promtail (pid 7)" in problems(stray)[0]
+    assert "promtail_adopt: true" in problems(stray)[0]
+    assert problems(stray, adopt=True) == []
+    assert "promtail_http_port" in problems({"port_holder": holder})[0]
+    assert "an unseen process" in problems({"port_holder": {"pid": None, "command": None}})[0]
+
+
+def test_all_problems_are_told_at_once():
+    assert len(problems({"architecture": "riscv64"}, platform="", sources=[], loki_url="")) == 3
