@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -46,10 +47,20 @@ def run(
 
 @contextmanager
 def step(text: str) -> Iterator[None]:
-    """Announce a step that takes a while, and how long it took once it is over."""
+    """Announce a step that takes a while, say every 30 s that it goes on, and tell at the end how long it took."""
     print(f"{text} …", flush=True)
     start = time.monotonic()
-    yield
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(30):
+            print(f"  … {time.monotonic() - start:.0f} s", flush=True)
+
+    threading.Thread(target=beat, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
     print(f"  done in {time.monotonic() - start:.0f} s", flush=True)
 
 

@@ -193,7 +193,7 @@ class Deployment:
         Raises:
             PromtailError: it did not come up; says whether the old agent runs again.
         """
-        ran_before = self.service.pid() != 0
+        before = self.service.state()
         try:
             for change in pending:
                 change.apply()
@@ -203,15 +203,34 @@ class Deployment:
             self.observe()
         except (RuntimeError, OSError, promtail.PromtailError) as error:
             words = self.service.journal()
+            outcome = self.put_back(pending, before)
+            raise promtail.PromtailError(f"{error}; {outcome}. Its last words:\n{words}") from error
+
+    def put_back(self, pending: list[Change], before: dict[str, str]) -> str:
+        """Put back the files, and what ran before.
+
+        Parameters:
+            pending: changes that were or were to be made.
+            before: state of the service before them.
+
+        Returns:
+            What holds now, for the message.
+        """
+        name = self.params["service"]
+        try:
+            if self.service.state().get("LoadState") == "loaded":
+                self.service.do("stop", name)
+                if before.get("UnitFileState") != "enabled":
+                    self.service.do("disable", name)
             for change in reversed(pending):
                 change.undo()
             self.service.do("daemon-reload")
-            if ran_before:
-                self.service.do("restart", self.params["service"])
-            outcome = "the agent that ran before runs again" if ran_before else "nothing was left running"
-            if not ran_before and self.service.state().get("LoadState") == "loaded":
-                self.service.do("stop", self.params["service"])
-            raise promtail.PromtailError(f"{error}; {outcome}. Its last words:\n{words}") from error
+            if before.get("ActiveState") != "active":
+                return "nothing ran before and nothing was left running"
+            self.service.do("start", name)
+        except (RuntimeError, OSError) as error:
+            return f"putting the old agent back failed too: {error}"
+        return "the agent that ran before runs again"
 
     def observe(self) -> None:
         """Wait until the new agent answers and is the same process for a second.

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab import artifacts, engine
 from lab.config import HOSTS, Host
 from lab.shell import run
 from plugins.module_utils import loki
@@ -108,3 +109,26 @@ class Lab:
                 return sorted(found, key=lambda entry: entry[0])
             assert time.monotonic() < deadline, f"{query}: {len(found)} of {count} entries after {timeout} s"
             time.sleep(0.1)
+
+
+# A program that passes every check before the switch and dies as a service: a stand-in, named so.
+DUMMY = """#!/bin/sh
+case "$*" in *-version*|*-dry-run*) exit 0 ;; esac
+echo "dummy program: cannot go on" >&2
+exit 3
+"""
+
+
+def release(folder: Path, version: str, program: bytes) -> dict[str, str]:
+    """Make a release folder with one program; returns the variables that install from it."""
+    platform = engine.platform()
+    target = folder / f"v{version}"
+    target.mkdir(parents=True)
+    (folder / "program").write_bytes(program)
+    artifacts.archive(folder / "program", target / f"promtail-{platform}.zip")
+    artifacts.write_sums(target)
+    return {
+        "promtail_version": version,
+        "promtail_base_url": f"file://{folder}",
+        "promtail_download_dir": f"{folder}/kept",
+    }

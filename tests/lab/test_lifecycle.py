@@ -9,32 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from lab import artifacts as builder
-from lab import engine
-from tests.lab.harness import MINIS, Lab
+from tests.lab.harness import DUMMY, MINIS, Lab, release
 
 ONE = ("--tags", "promtail", "--limit", MINIS[0].name)
-# A program that passes every check before the switch and dies as a service: a stand-in, named so.
-DUMMY = """#!/bin/sh
-case "$*" in *-version*|*-dry-run*) exit 0 ;; esac
-echo "dummy program: cannot go on" >&2
-exit 3
-"""
-
-
-def release(folder: Path, version: str, program: bytes) -> dict[str, str]:
-    """Make a release folder with one program; returns the variables that install from it."""
-    platform = engine.platform()
-    target = folder / f"v{version}"
-    target.mkdir(parents=True)
-    (folder / "program").write_bytes(program)
-    builder.archive(folder / "program", target / f"promtail-{platform}.zip")
-    builder.write_sums(target)
-    return {
-        "promtail_version": version,
-        "promtail_base_url": f"file://{folder}",
-        "promtail_download_dir": f"{folder}/kept",
-    }
 
 
 def test_upgrade_and_roll_back_by_the_link(lab: Lab, artifacts, tmp_path):

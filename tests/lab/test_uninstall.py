@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.lab.harness import CONTROLLER, LOGS, MINIS, Lab
+from tests.lab.harness import CONTROLLER, DUMMY, LOGS, MINIS, Lab, release
 
 AGENT = """
     ls -d /opt/promtail /etc/promtail /var/lib/promtail /etc/systemd/system/promtail.service \
@@ -28,6 +28,17 @@ def test_uninstall_leaves_nothing_of_ours_and_everything_else(lab: Lab):
     assert play.changed() == 0
     assert lab.on(mini, f"cat {LOGS}/worker-rank0-kept.log") == "a line of training"
     lab.on(CONTROLLER, "docker volume rm somebody-elses")
+
+
+def test_first_deployment_of_a_program_that_dies_leaves_nothing_running(lab: Lab, tmp_path):
+    mini = MINIS[1]
+    variables = release(tmp_path, "9.9.3", DUMMY.encode())
+    play = lab.play("site.yml", "--tags", "promtail", "--limit", mini.name, **variables)
+    assert play.code != 0
+    assert "nothing was left running" in play.output
+    assert "dummy program: cannot go on" in play.output
+    assert lab.on(mini, "systemctl is-active promtail", check=False) == "inactive"
+    assert lab.on(mini, "ls /etc/systemd/system/promtail.service /etc/systemd/system/*/promtail.service; true") == ""
 
 
 def test_unit_of_somebody_else_stays(lab: Lab):

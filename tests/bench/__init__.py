@@ -1,0 +1,1 @@
+"""Benchmarks on the lab; `make bench` runs them. Nothing here decides whether a test passes."""

@@ -1,0 +1,180 @@
+"""`python -m tests.bench`: measure on the lab, and write docs/performance.md.
+
+Figures that are compared are measured side by side, in turns, in the same run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import statistics
+import subprocess
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from lab import hosts
+from lab.shell import step
+from tests.lab.harness import MINIS, ROOT, Lab
+
+ROUNDS = 5
+LINES = 300
+LOAD_SECONDS = 30
+MINI = MINIS[1]
+# Writes lines in SmolCluster's format at a rate, for a time: arguments are lines per second and seconds.
+WRITER = """
+import logging, sys, time
+rate, seconds = float(sys.argv[1]), float(sys.argv[2])
+handler = logging.FileHandler("/tmp/smolcluster-logs/worker-rank0-load.log")
+handler.setFormatter(logging.Formatter("%(asctime)s | %(levelname)s | rank:0 | %(message)s"))
+log = logging.getLogger()
+log.addHandler(handler)
+log.setLevel(logging.INFO)
+start = time.monotonic()
+for number in range(int(rate * seconds)):
+    time.sleep(max(0, start + number / rate - time.monotonic()))
+    log.info("step:%d | metric:loss | value:2.314000", number)
+"""
+
+
+def timed(*command: str) -> tuple[float, str]:
+    """Run a command in the checkout; returns its seconds and its output."""
+    start = time.monotonic()
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL, timeout=600
+    )
+    return time.monotonic() - start, done.stdout
+
+
+def first_deployment(lab: Lab) -> float:
+    """Seconds that site.yml takes on fresh hosts, images and archives already in the artifacts folder."""
+    hosts.down()
+    hosts.up()
+    start = time.monotonic()
+    lab.deploy()
+    return time.monotonic() - start
+
+
+def no_change_runs() -> dict:
+    """Seconds of a run that changes nothing and of a bare gathering of facts, in turns; tasks per mini."""
+    bare, runs, tasks = [], [], 0
+    for _ in range(ROUNDS):
+        bare.append(timed("ansible", "-i", "inventory/lab", "minis", "-m", "ansible.builtin.setup")[0])
+        seconds, output = timed("ansible-playbook", "-i", "inventory/lab", "site.yml", "--tags", "promtail")
+        runs.append(seconds)
+        recap = output.partition("PLAY RECAP")[2]
+        assert not re.search(r"changed=[1-9]", recap), recap
+        tasks = max(int(count) for count in re.findall(r"mini\d +: ok=(\d+)", recap))
+    return {"bare": statistics.median(bare), "run": statistics.median(runs), "tasks": tasks}
+
+
+def latency() -> dict:
+    """Seconds from writing a line to finding it in Loki, asked every 20 ms from the mini itself."""
+    arguments = {
+        "loki_url": "http://controller:3100",
+        "http_port": 9080,
+        "path": "/tmp/smolcluster-logs/worker-*.log",  # noqa: S108 - SmolCluster's own folder
+        "sample": "%(asctime)s | %(levelname)s | rank:verify | %(message)s",
+        "lines": LINES,
+        "timeout": 300,
+    }
+    command = ["ansible", "-i", "inventory/lab", MINI.name, "--become", "-m", "smolcluster.logging.promtail_delivery"]
+    os.environ["ANSIBLE_CALLBACK_RESULT_FORMAT"] = "json"
+    _, output = timed(*command, "-a", json.dumps(arguments))
+    result = json.loads(output[output.index("{") :])
+    assert result["delivered"] == LINES, result
+    return result["latency"]
+
+
+def agent_load(lab: Lab, rate: int) -> dict:
+    """CPU (share of a core) and resident memory (MiB) of the agent while a program logs `rate` lines a second."""
+    lab.on(MINI, "mkdir -p -m 1777 /tmp/smolcluster-logs; rm -f /tmp/smolcluster-logs/worker-rank0-load.log")
+    pid = lab.agent_pid(MINI)
+
+    def ticks() -> int:
+        fields = lab.on(MINI, f"cat /proc/{pid}/stat").rpartition(") ")[2].split()
+        return int(fields[11]) + int(fields[12])
+
+    begin, start = ticks(), time.monotonic()
+    lab.on(MINI, f"python3 - {rate} {LOAD_SECONDS}", data=WRITER)
+    spent, seconds = ticks() - begin, time.monotonic() - start
+    memory = int(re.search(r"VmRSS:\s+(\d+)", lab.on(MINI, f"cat /proc/{pid}/status"))[1]) / 1024
+    return {"cpu": spent / os.sysconf("SC_CLK_TCK") / seconds, "memory": memory}
+
+
+def loads(lab: Lab) -> dict:
+    """Load of the agent by wait and rate; the wait is the role's own and Promtail's default in turn."""
+    results = {}
+    for wait in ("50ms", "1s"):
+        lab.deploy("--tags", "promtail", "--limit", MINI.name, promtail_batch_wait=wait)
+        for rate in (10, 1000):
+            results[wait, rate] = agent_load(lab, rate)
+    lab.deploy("--tags", "promtail", "--limit", MINI.name)
+    return results
+
+
+def machine() -> str:
+    """The machine in a few words."""
+    model = re.search(r"model name\s+: (.*)", Path("/proc/cpuinfo").read_text())
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    name = model[1] if model else platform.machine()
+    return f"{os.cpu_count()} cores ({name}), {memory:.0f} GiB, {platform.system()} {platform.release()}"
+
+
+def page(deployment: float, run: dict, wait: dict, load: dict, exposure: str) -> str:
+    """The text of docs/performance.md."""
+    ratio = run["run"] / run["bare"]
+    rows = "\n".join(
+        f"| `{batch}` | {rate:,} | {figures['cpu'] * 100:.2f} % | {figures['memory']:.0f} MiB |"
+        for (batch, rate), figures in load.items()
+    )
+    return f"""# Performance
+
+Made by `make bench` on {datetime.now(UTC):%Y-%m-%d}: {machine()}, Python {platform.python_version()},
+ansible-core {version("ansible-core")}. All hosts are containers of the lab on this one machine, so Ansible, four
+systemd hosts and Loki share its cores; real machines do not.
+
+| what | goal | measured |
+|---|---|---|
+| First deployment of controller and three minis, artifacts cached | 60 s | {deployment:.1f} s |
+| Run without changes, `site.yml --tags promtail`, three minis | - | {run["run"]:.1f} s |
+| Bare `ansible minis -m ansible.builtin.setup` | - | {run["bare"]:.1f} s |
+| Ratio of the two (medians of {ROUNDS}, in turns) | 4 | {ratio:.2f} |
+| Tasks per mini in such a run | 10 | {run["tasks"]} |
+| Line written until found in Loki, median of {LINES} | 0.2 s | {wait["p50"]:.3f} s |
+| The same, 99th percentile | 0.6 s | {wait["p99"]:.3f} s |
+| `systemd-analyze security promtail` | 2.0 | {exposure} |
+
+## What the short wait costs
+
+The role sends after `promtail_batch_wait: 50ms`; Promtail's own default is `1s`. CPU is the share of one core over
+{LOAD_SECONDS} s with one program logging at the rate, memory is what was resident at the end.
+
+| wait | lines per second | CPU | memory |
+|---|---|---|---|
+{rows}
+"""
+
+
+def main() -> None:
+    """Measure everything and write the page."""
+    lab = Lab()
+    with step("First deployment"):
+        deployment = first_deployment(lab)
+    with step("Runs without changes"):
+        run = no_change_runs()
+    with step("Latency"):
+        wait = latency()
+    with step("Load of the agent"):
+        load = loads(lab)
+    exposure = lab.on(MINI, "systemd-analyze security promtail --no-pager | tail -n 1")
+    text = page(deployment, run, wait, load, re.search(r"([\d.]+) \w+", exposure)[1])
+    (ROOT / "docs" / "performance.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
