@@ -76,7 +76,7 @@ def latency() -> dict:
     arguments = {
         "loki_url": "http://controller:3100",
         "http_port": 9080,
-        "path": "/tmp/smolcluster-logs/worker-*.log",  # noqa: S108 - SmolCluster's own folder
+        "path": "/tmp/smolcluster-logs/worker-*.log",
         "sample": "%(asctime)s | %(levelname)s | rank:verify | %(message)s",
         "lines": LINES,
         "timeout": 300,

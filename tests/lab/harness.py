@@ -18,7 +18,7 @@ from plugins.module_utils import loki
 ROOT = Path(__file__).resolve().parents[2]
 MINIS = [host for host in HOSTS if host.role == "mini"]
 CONTROLLER = next(host for host in HOSTS if host.role == "controller")
-LOGS = "/tmp/smolcluster-logs"  # noqa: S108 - SmolCluster's own folder
+LOGS = "/tmp/smolcluster-logs"
 
 
 @dataclass

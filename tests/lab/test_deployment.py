@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import tarfile
@@ -189,17 +190,20 @@ def test_changed_retention_restarts_loki_only(lab: Lab):
 
 @pytest.mark.usefixtures("lab")
 def test_installed_collection_deploys_the_same(tmp_path):
+    settings = tmp_path / "ansible.cfg"
+    settings.write_text("[defaults]\ncollections_path = collections\n")
+    env = os.environ | {"ANSIBLE_CONFIG": str(settings)}
+
     def run(*words: str) -> None:
-        subprocess.run(words, cwd=tmp_path, check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        subprocess.run(words, cwd=tmp_path, env=env, check=True, capture_output=True, stdin=subprocess.DEVNULL)
 
     run("ansible-galaxy", "collection", "build", str(ROOT), "--output-path", str(tmp_path))
     (tarball,) = tmp_path.glob("*.tar.gz")
     with tarfile.open(tarball) as tar:
         assert not [name for name in tar.getnames() if name.startswith(("inventory", "lab", "tests", "collections"))]
     run("ansible-galaxy", "collection", "install", str(tarball), "--no-deps", "-p", str(tmp_path / "collections"))
-    (tmp_path / "ansible.cfg").write_text("[defaults]\ncollections_path = collections\n")
     command = ["ansible-playbook", "-i", str(ROOT / "inventory/lab"), "smolcluster.logging.site"]
-    play = Play.of(command, tmp_path, ANSIBLE_CONFIG=str(tmp_path / "ansible.cfg"))
+    play = Play.of(command, tmp_path, ANSIBLE_CONFIG=str(settings))
     assert play.code == 0, play.output
     assert play.changed() == 0, play.output
     assert str(ROOT / "roles") not in play.output

@@ -7,8 +7,6 @@ import time
 import zipfile
 from pathlib import Path
 
-import pytest
-
 from tests.lab.harness import DUMMY, MINIS, Lab, release
 
 ONE = ("--tags", "promtail", "--limit", MINIS[0].name)
@@ -67,18 +65,19 @@ def test_clean_positions_reads_all_again_without_visible_duplicates(lab: Lab):
     assert len(lab.entries(query, 200)) == 200
 
 
-@pytest.mark.parametrize("adopt", [False, True], ids=["reported", "retired"])
-def test_set_up_by_hand(lab: Lab, adopt):
-    mini = MINIS[2]
+def test_set_up_by_hand_is_reported_and_on_request_retired(lab: Lab):
+    mini, one = MINIS[2], ("--tags", "promtail", "--limit", MINIS[2].name)
     by_hand = "/opt/promtail/current/promtail -config.file=/tmp/by-hand.yml"
     lab.on(
         mini,
         "sed 's/9080/9081/; s#/var/lib/promtail/positions.yaml#/tmp/positions.yaml#' /etc/promtail/promtail.yml "
-        "> /tmp/by-hand.yml; touch /tmp/positions.yaml; "
-        f"pgrep -f '[b]y-hand.yml' || (setsid {by_hand} >/dev/null 2>&1 &)",
+        f"> /tmp/by-hand.yml; touch /tmp/positions.yaml; setsid {by_hand} >/dev/null 2>&1 &",
     )
-    play = lab.deploy("--tags", "promtail", "--limit", mini.name, promtail_adopt=adopt)
-    assert (by_hand in " ".join(play.output.split())) is not adopt
-    left = lab.on(mini, "pgrep -f '[b]y-hand.yml'; ls /tmp/positions.yaml 2>/dev/null; true")
-    assert bool(left) is not adopt
+    left = "pgrep --exact promtail | wc -l; ls /tmp/positions.yaml 2>/dev/null; true"
+    play = lab.deploy(*one)
+    assert f"{by_hand}, /tmp/positions.yaml" in " ".join(play.output.split())
+    assert lab.on(mini, left).split() == ["2", "/tmp/positions.yaml"]
+    lab.deploy(*one, promtail_adopt=True)
+    assert lab.on(mini, left).split() == ["1"]
     assert lab.on(mini, "systemctl is-active promtail") == "active"
+    assert by_hand not in lab.deploy(*one).output

@@ -32,6 +32,7 @@ def test_uninstall_leaves_nothing_of_ours_and_everything_else(lab: Lab):
 
 def test_first_deployment_of_a_program_that_dies_leaves_nothing_running(lab: Lab, tmp_path):
     mini = MINIS[1]
+    assert lab.play("playbooks/uninstall.yml", "--tags", "promtail", "--limit", mini.name).code == 0
     variables = release(tmp_path, "9.9.3", DUMMY.encode())
     play = lab.play("site.yml", "--tags", "promtail", "--limit", mini.name, **variables)
     assert play.code != 0
