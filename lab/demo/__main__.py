@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -28,9 +29,23 @@ PROCESSES = (
 ENTRY = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} \| ", re.MULTILINE)
 
 
-def ssh(host: str, *command: str) -> list[str]:
-    """Command line that runs a command on a host of the lab as the training's user."""
-    return ["ssh", "-F", str(STATE / "ssh_config"), host, *command]
+def ssh(host: str, *command: str, terminal: bool = False) -> list[str]:
+    """Command line that runs a command on a host of the lab as the training's user.
+
+    Parameters:
+        host: name of the host.
+        command: words for the host's shell.
+        terminal: with a terminal the command ends when the connection does; without one it goes on.
+    """
+    # LogLevel: no "Connection closed" among the words of the command.
+    return [
+        "ssh",
+        *(["-tt", "-o", "LogLevel=ERROR"] if terminal else []),
+        "-F",
+        str(STATE / "ssh_config"),
+        host,
+        *command,
+    ]
 
 
 def entries_in(host: str, name: str) -> int:
@@ -38,31 +53,47 @@ def entries_in(host: str, name: str) -> int:
     return len(ENTRY.findall(run(ssh(host, f"cat {LOGS}/{name}.log 2>/dev/null || true")).stdout))
 
 
-def train(steps: int) -> None:
-    """Run the training's three processes at once.
+def train(steps: int, timeout: float = 180) -> None:
+    """Run the training's three processes at once; when one fails or the time is over, end all.
+
+    Parameters:
+        steps: number of steps.
+        timeout: seconds that the training may take.
 
     Raises:
-        LabError: a process fails; holds what it said.
+        LabError: a process fails, with what it said, or the time is over.
     """
     source = (Path(__file__).parent / "train.py").read_text()
     for host, name, _ in PROCESSES:
         run(ssh(host, f"cat > {PROGRAM}; mkdir -p {LOGS}; touch {LOGS}/{name}.log"), data=source)
-    running = []
-    try:
-        for host, _, words in PROCESSES:
-            command = ssh(host, "python3", PROGRAM, *words, "--host", host, "--steps", str(steps))
-            running.append(
-                subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-                )
-            )
-        said = [process.communicate(timeout=180)[0].strip() for process in running]
-        failed = [f"{PROCESSES[n][0]}: {said[n]}" for n, process in enumerate(running) if process.returncode]
-        if failed:
-            raise LabError("the training failed on " + "; ".join(failed))
-    finally:
-        for process in running:
-            process.kill()
+    running: dict[str, subprocess.Popen] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        said = {host: Path(folder) / host for host, _, _ in PROCESSES}
+        try:
+            for host, _, words in PROCESSES:
+                command = ssh(host, "python3", PROGRAM, *words, "--host", host, "--steps", str(steps), terminal=True)
+                with said[host].open("w") as output:
+                    running[host] = subprocess.Popen(
+                        command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+                    )
+            deadline = time.monotonic() + timeout
+            while not (failed := [host for host, process in running.items() if process.poll()]):
+                if all(process.returncode == 0 for process in running.values()):
+                    return
+                if time.monotonic() > deadline:
+                    raise LabError(f"the training was not over after {timeout:.0f} s and was stopped")
+                time.sleep(0.1)
+            lines = [f"  {host}, exit code {running[host].returncode}: {last_words(said[host])}" for host in failed]
+            raise LabError("\n".join(["the training failed and was stopped", *lines]))
+        finally:
+            for process in running.values():
+                process.terminate()
+                process.wait()
+
+
+def last_words(output: Path, count: int = 5) -> str:
+    """Last lines of what a process printed, or that it printed nothing."""
+    return "\n    ".join(output.read_text(errors="replace").splitlines()[-count:]) or "it printed nothing"
 
 
 def grafana() -> str:
@@ -83,16 +114,16 @@ def main() -> int:
         with step("Training on mini1 (server), mini2 (rank 0) and mini3 (rank 1)"):
             train(steps=60)
         report.show({name: entries_in(host, name) - before[name] for host, name, _ in PROCESSES}, start)
-    except (LabError, LokiError, KeyError, IndexError) as error:
-        print(f"demo: {error}. Is the lab deployed? `make demo` does all of it.", file=sys.stderr)
+    except (LabError, LokiError) as error:
+        print(f"demo: {error}\n`make demo` brings the lab up, deploys, and tries again.", file=sys.stderr)
         return 1
     print(f"""
 The lab is still up:
   Loki     {report.URL}
   Grafana  {grafana()}
   a mini   ssh -F {STATE / "ssh_config"} mini1
-Go on:
-  ansible-playbook -i inventory/lab playbooks/verify.yml    prove delivery again (first: . .venv/bin/activate)
+Go on (first: . .venv/bin/activate):
+  ansible-playbook -i inventory/lab playbooks/verify.yml    prove delivery again
   make lab-down                                             remove the lab""")
     return 0
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections import defaultdict
 from datetime import UTC, datetime
 
+from lab.loki import Entry
+from lab.loki import entries as ask
 from lab.shell import LabError
 from plugins.module_utils import loki
 
@@ -20,11 +23,14 @@ def clock(moment: int) -> str:
     return datetime.fromtimestamp(moment / loki.SECOND, UTC).strftime("%H:%M:%S.%f")[:-3]
 
 
-def entries(query: str, start: int) -> list[tuple[int, str, dict]]:
+def entries(query: str, start: int) -> list[Entry]:
     """Entries of a log query since `start` (nanoseconds), oldest first: time, line, labels."""
-    found = loki.streams(URL, query, start, time.time_ns() + loki.SECOND)
-    rows = [(int(moment), line, stream["stream"]) for stream in found for moment, line in stream["values"]]
-    return sorted(rows, key=lambda row: row[0])
+    return ask(URL, query, start, time.time_ns() + loki.SECOND)
+
+
+def shortened(text: str, width: int) -> str:
+    """Text in at most `width` characters; what is left out shows as `…`."""
+    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def heading(text: str) -> None:
@@ -47,7 +53,7 @@ def wait_for_entries(expected: dict[str, int], start: int, timeout: float = 20) 
     while True:
         found: dict[str, int] = defaultdict(int)
         for _, _, labels in entries(JOBS, start):
-            found[labels["host"]] += 1
+            found[labels.get("host", "")] += 1
         if all(found[host] == count for host, count in expected.items()) or time.monotonic() > deadline:
             break
         time.sleep(0.2)
@@ -62,37 +68,54 @@ def wait_for_entries(expected: dict[str, int], start: int, timeout: float = 20) 
 
 def last_lines(start: int, count: int = 3) -> None:
     """Print the last lines of every rank."""
-    heading("Last lines of every rank (times in UTC; the lines' own are local)")
-    by_host: dict[str, list[tuple[int, str, dict]]] = defaultdict(list)
+    heading("Last lines of every rank (times in UTC)")
+    by_host: dict[str, list[Entry]] = defaultdict(list)
     for row in entries(JOBS, start):
-        by_host[row[2]["host"]].append(row)
+        by_host[row[2].get("host", "")].append(row)
     for host, rows in sorted(by_host.items()):
         labels = rows[-1][2]
-        print(f"{host}   node={labels['node']} rank={labels['rank']}")
+        print(f"{host}   node={labels.get('node')} rank={labels.get('rank')}")
         for moment, line, _ in rows[-count:]:
-            print(f"  {clock(moment)}  {line.splitlines()[0]}"[:WIDTH])
+            # Without the line's own time, which is local.
+            print(shortened(f"  {clock(moment)}  {line.splitlines()[0].partition(' | ')[2]}", WIDTH))
 
 
 def loss(start: int, rows: int = 10) -> None:
-    """Print the loss over the steps, as the server logged it."""
-    heading('Loss over the steps, from {component="server"} |= "metric:loss"')
+    """Print the loss over the steps, as the server logged it.
+
+    Raises:
+        LabError: no line has one.
+    """
+    heading('Loss over the steps, from {component="server"} |= "metric:loss" (bars are logarithmic)')
     found = [
         (int(match[1]), float(match[2]))
         for _, line, _ in entries('{component="server"} |= "metric:loss"', start)
         if (match := re.search(r"step:(\d+) \| metric:loss \| value:([\d.]+)", line))
     ]
-    highest = max(value for _, value in found)
-    for step, value in found[:: max(1, len(found) // rows)]:
-        print(f"  step {step:4}  {value:10.4f}  {'#' * round(60 * value / highest)}")
+    if not found:
+        raise LabError("no line of the server tells a loss")
+    shown = [*found[: -1 : max(1, len(found) // rows)], found[-1]]
+    # The lowest loss that is shown has a bar of one character.
+    bases = [math.log(max(value, 1e-6)) for _, value in shown]
+    span = max(bases) - min(bases) or 1.0
+    for (step, value), base in zip(shown, bases, strict=True):
+        print(f"  step {step:4}  {value:10.4f}  {'#' * (1 + round(59 * (base - min(bases)) / span))}")
 
 
 def one_error(start: int) -> None:
-    """Print one error with its traceback."""
+    """Print one error with its traceback.
+
+    Raises:
+        LabError: there is none.
+    """
     heading("One error with its traceback, a single entry")
-    moment, line, labels = entries('{level="ERROR"} |= "Traceback"', start)[0]
-    print(f"node={labels['node']} rank={labels['rank']} host={labels['host']} at {clock(moment)} UTC")
+    found = entries('{level="ERROR"} |= "Traceback"', start)
+    if not found:
+        raise LabError("no ERROR with a traceback is in Loki")
+    moment, line, labels = found[0]
+    print(f"node={labels.get('node')} rank={labels.get('rank')} host={labels.get('host')} at {clock(moment)} UTC")
     for part in line.splitlines():
-        print(f"  {part}"[:WIDTH])
+        print(f"  {part}")
 
 
 def documented(start: int) -> None:
@@ -107,16 +130,21 @@ def documented(start: int) -> None:
     )
     for query in queries:
         found = entries(query, start)
-        last = found[-1][1].splitlines()[0] if found else ""
-        print(f"{query:34} {len(found):5} entries, last: {last}"[:WIDTH])
+        last = found[-1][1].splitlines()[0].split(" | ", 3)[-1] if found else "-"
+        print(shortened(f"{query:34} {len(found):5} entries, last: {last}", WIDTH))
     seconds = (time.time_ns() - start) // loki.SECOND + 1
     for title, query, label in (
-        ("Lines per minute and rank", f"sum by (rank) (count_over_time({JOBS}[{seconds}s])) * 60 / {seconds}", "rank"),
+        (
+            "Lines per minute and rank (mean over the training)",
+            f"sum by (rank) (count_over_time({JOBS}[{seconds}s])) * 60 / {seconds}",
+            "rank",
+        ),
         ("Errors per node", f'sum by (node) (count_over_time({{level="ERROR"}}[{seconds}s]))', "node"),
     ):
-        heading(f"{title}: {query}")
-        for series in sorted(loki.instant(URL, query), key=lambda series: series["metric"][label]):
-            print(f"  {label} {series['metric'][label]:10} {float(series['value'][1]):8.0f}")
+        heading(title)
+        print(query)
+        for series in sorted(loki.instant(URL, query), key=lambda series: series["metric"].get(label, "")):
+            print(f"  {label} {series['metric'].get(label, '-'):10} {float(series['value'][1]):8.0f}")
 
 
 def show(expected: dict[str, int], start: int) -> None:

@@ -106,8 +106,9 @@ def gradient(weights: np.ndarray, inputs: np.ndarray, targets: np.ndarray) -> tu
     Raises:
         ValueError: the batch holds something that is no number.
     """
-    if not np.isfinite(inputs).all():
-        raise ValueError(f"batch has {np.count_nonzero(~np.isfinite(inputs))} values that are not finite")
+    bad = np.count_nonzero(~np.isfinite(inputs))
+    if bad:
+        raise ValueError(f"batch has {bad} values that are not finite")
     errors = inputs @ weights - targets
     return float(errors @ errors / len(errors)), (2 * inputs.T @ errors / len(errors)).tolist()
 
