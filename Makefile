@@ -19,7 +19,7 @@ demo: lab ## Try it: deploy to the container lab, train, and see the lines in Lo
 	@ansible-playbook -i inventory/lab playbooks/verify.yml
 	@python -m lab.demo
 
-test: venv ## Run every test
+test: venv ## Run every test; a running lab is replaced
 	@python -m pytest tests/lint tests/unit tests/molecule tests/lab
 
 lab: venv ## Bring the container lab up without deploying anything; safe to repeat

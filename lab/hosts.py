@@ -27,8 +27,12 @@ CONTAINER = [
 
 def state_of(host: Host) -> str:
     """State of a host's container as Docker names it (`running`, `exited`, …), or `missing`."""
-    found = run(["docker", "inspect", "--format", "{{.State.Status}}", host.container], check=False)
-    return found.stdout.strip() if found.returncode == 0 else "missing"
+    return inspect(host, ".State.Status") or "missing"
+
+
+def inspect(host: Host, field: str) -> str:
+    """A field of a host's container as `docker inspect` names it; empty when there is no container."""
+    return run(["docker", "inspect", "--format", f"{{{{{field}}}}}", host.container], check=False).stdout.strip()
 
 
 def execute(host: Host, *command: str, data: str | None = None) -> str:
@@ -37,12 +41,16 @@ def execute(host: Host, *command: str, data: str | None = None) -> str:
 
 
 def start(host: Host) -> None:
-    """Start a host's container, or make it first; a running one is left as it is.
+    """Start a host's container, or make it first; a running one of the right image is left as it is.
 
     Raises:
         LabError: a port on loopback is taken, or systemd does not come up.
     """
-    state = state_of(host)
+    state, image = state_of(host), images.of_host(host.role, host.suite)
+    if state != "missing" and inspect(host, ".Config.Image") != image:
+        print(f"{host.name} has an older image and is made anew", flush=True)
+        run(["docker", "rm", "--force", host.container])
+        state = "missing"
     if state == "running":
         return
     if state != "missing":
@@ -57,7 +65,7 @@ def start(host: Host) -> None:
         if host.role == "controller":
             # overlay2 cannot lie on overlay2, so the inner engine's data needs a volume.
             command += [f"--volume={host.container}-docker:/var/lib/docker"]
-        run([*command, images.of_host(host.role, host.suite)])
+        run([*command, image])
 
 
 def require_free(port: int) -> None:

@@ -19,6 +19,9 @@ Run = Callable[[list[str]], tuple[int, str, str]]
 LEFTOVERS = ("/tmp/positions.yaml", "/tmp/promtail-positions.yaml")  # noqa: S108
 PROGRAM = "promtail"
 MANIFEST = "manifest.json"
+# By this file in the folder of the versions, and this line in the unit, uninstall knows what is ours.
+MARKER = ".managed-by-smolcluster-logging"
+MARK = "Managed by smolcluster.logging"
 
 
 class PromtailError(Exception):
@@ -73,6 +76,7 @@ def unpack(archive: Path, folder: Path, run: Run) -> None:
     if not archive.is_file():
         raise PromtailError(f"{archive}: the release archive is not on this node")
     folder.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    (folder.parent / MARKER).touch()
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         program = partial / PROGRAM
@@ -134,6 +138,14 @@ def check_config(program: Path, config: dict, run: Run) -> None:
                     f"Promtail refuses the source {scrape['job_name']}: {said[-1] if said else f'exit code {code}'}. "
                     "Mend it in promtail_sources; nothing was changed, and an agent that ran runs on"
                 )
+
+
+def foreign_unit(path: Path) -> bool:
+    """Whether a unit is there that this collection did not write."""
+    try:
+        return MARK not in path.read_text()
+    except FileNotFoundError:
+        return False
 
 
 def leftovers() -> list[str]:

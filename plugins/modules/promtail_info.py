@@ -16,6 +16,7 @@ attributes:
   diff_mode: {support: none, description: It never changes anything.}
 options:
   home: {description: Folder with one folder per installed version., type: path, required: true}
+  unit_file: {description: Where the service's unit belongs., type: path, required: true}
   service: {description: Name of the service., type: str, default: promtail}
   http_port: {description: TCP port that the agent is to listen on., type: int, required: true}
 """
@@ -23,6 +24,7 @@ EXAMPLES = r"""
 - name: Look at the node
   smolcluster.logging.promtail_info:
     home: /opt/promtail
+    unit_file: /etc/systemd/system/promtail.service
     http_port: 9080
 """
 RETURN = r"""
@@ -45,6 +47,7 @@ strays:
   returned: always
   type: list
   elements: dict
+foreign_unit: {description: Whether the unit there was written by somebody else., returned: always, type: bool}
 leftovers: {description: Files of a hand-made set-up., returned: always, type: list, elements: str}
 """
 
@@ -61,6 +64,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "home": {"type": "path", "required": True},
+            "unit_file": {"type": "path", "required": True},
             "service": {"type": "str", "default": "promtail"},
             "http_port": {"type": "int", "required": True},
         },
@@ -84,6 +88,7 @@ def main() -> None:
             for stray in linux.processes_of(promtail.PROGRAM)
             if stray != pid
         ],
+        foreign_unit=promtail.foreign_unit(Path(module.params["unit_file"])),
         leftovers=promtail.leftovers(),
     )
 

@@ -208,6 +208,11 @@ def node_problems(settings: dict[str, Any], node: dict[str, Any]) -> list[str]:
                 f"Promtail {settings['version']} needs glibc 2.34 or newer, this host has {found or 'another one'}. "
                 "Set promtail_version: 3.5.6 for this host, or upgrade its system"
             )
+    if node["foreign_unit"] and not settings["adopt"]:
+        problems.append(
+            "promtail.service is there already and was not made by this collection; set promtail_adopt: true to "
+            "replace it, or take this host out of the group"
+        )
     holder = node["port_holder"]
     strays = [stray["pid"] for stray in node["strays"]]
     if holder and not (settings["adopt"] and holder["pid"] in strays):

@@ -40,11 +40,17 @@ def test_first_deployment_of_a_program_that_dies_leaves_nothing_running(lab: Lab
     assert "dummy program: cannot go on" in play.output
     assert lab.on(mini, "systemctl is-active promtail", check=False) == "inactive"
     assert lab.on(mini, "ls /etc/systemd/system/promtail.service /etc/systemd/system/*/promtail.service; true") == ""
+    assert lab.play("playbooks/uninstall.yml", "--tags", "promtail", "--limit", mini.name).code == 0
+    assert lab.on(mini, AGENT) == ""
 
 
 def test_unit_of_somebody_else_stays(lab: Lab):
     mini, unit = MINIS[0], "/etc/systemd/system/promtail.service"
     lab.on(mini, f"printf '[Service]\\nExecStart=/bin/true\\n' > {unit}")
+    play = lab.play("site.yml", "--tags", "promtail", "--limit", mini.name)
+    assert play.code != 0
+    assert play.changed() == 0
+    assert "set promtail_adopt: true to replace it" in " ".join(play.output.split())
     play = lab.play("playbooks/uninstall.yml", "--tags", "promtail", "--limit", mini.name)
     assert play.code == 0, play.output
     assert "ExecStart=/bin/true" in lab.on(mini, f"cat {unit}")

@@ -29,6 +29,7 @@ NODE = {
     "installed": {},
     "port_holder": None,
     "strays": [],
+    "foreign_unit": False,
 }
 
 
@@ -160,6 +161,11 @@ def test_taken_port_is_told_unless_it_is_adopted():
     assert problems(stray, adopt=True) == []
     assert "promtail_http_port" in problems({"port_holder": holder})[0]
     assert "an unseen process" in problems({"port_holder": {"pid": None, "command": None}})[0]
+
+
+def test_unit_of_somebody_else_is_told_unless_it_is_adopted():
+    assert "promtail_adopt: true" in problems({"foreign_unit": True})[0]
+    assert problems({"foreign_unit": True}, adopt=True) == []
 
 
 def test_all_problems_are_told_at_once():
