@@ -7,8 +7,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from ansible_collections.smolcluster.logging.plugins.module_utils import linux
-
 Run = Callable[[list[str]], tuple[int, str, str]]
 
 
@@ -31,18 +29,13 @@ class Systemd:
 
     def state(self) -> dict[str, str]:
         """Properties of the unit as `systemctl show` names them."""
-        wanted = "LoadState,ActiveState,SubState,MainPID,UnitFileState,NeedDaemonReload,NRestarts,FragmentPath"
+        wanted = "LoadState,ActiveState,MainPID,UnitFileState,NRestarts"
         _, out, _ = self._run(["systemctl", "show", self.name, f"--property={wanted}"])
         return dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
 
     def pid(self) -> int:
         """Main process of the service; 0 when it does not run."""
         return int(self.state().get("MainPID") or 0)
-
-    def environment(self) -> dict[str, str]:
-        """Environment that the running service was started with; empty when it does not run."""
-        pid = self.pid()
-        return linux.environment(pid) if pid else {}
 
     def do(self, *words: str) -> None:
         """Run `systemctl` with these words.

@@ -16,6 +16,8 @@ attributes:
   diff_mode: {support: none, description: It never changes anything.}
 options:
   project: {description: Name of the compose project., type: str, required: true}
+  project_dir: {description: Folder that the project is to have., type: path, required: true}
+  marker: {description: Name of the file that marks such a folder as ours., type: str, required: true}
   ports: {description: TCP ports that the project is to publish., type: list, elements: int, required: true}
   images: {description: Names of images that the project needs., type: list, elements: str, required: true}
 """
@@ -23,6 +25,8 @@ EXAMPLES = r"""
 - name: Look at the host
   smolcluster.logging.controller_info:
     project: smolcluster-logging
+    project_dir: /opt/smolcluster-logging
+    marker: .managed-by-smolcluster-logging
     ports: [3100]
     images: ["grafana/loki:3.7.8"]
 """
@@ -40,6 +44,10 @@ engine:
   sample: 26.1.5
 compose: {description: Version of the compose plugin; empty without it., returned: always, type: str, sample: 2.26.1}
 deployed: {description: Whether the project has containers., returned: always, type: bool}
+foreign_folder:
+  description: Whether the project's folder holds something and is not marked as ours.
+  returned: always
+  type: bool
 taken:
   description: Ports that somebody else than the project listens on, each with its pid and command.
   returned: always
@@ -48,7 +56,7 @@ images: {description: Which of the images the engine has., returned: always, typ
 """
 
 import os
-import platform
+from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.smolcluster.logging.plugins.module_utils import linux
@@ -61,20 +69,29 @@ def output(module: AnsibleModule, *words: str) -> str:
     return "" if code else out.strip()
 
 
+def os_release() -> dict[str, str]:
+    """Variables of os-release(5); empty where there is none. Python has this of its own since 3.10."""
+    try:
+        lines = Path("/etc/os-release").read_text().splitlines()
+    except OSError:
+        return {}
+    return {name: value.strip("\"'") for name, _, value in (line.partition("=") for line in lines)}
+
+
 def main() -> None:
     """Run the module; it has nothing to fail on."""
     module = AnsibleModule(
         argument_spec={
             "project": {"type": "str", "required": True},
+            "project_dir": {"type": "path", "required": True},
+            "marker": {"type": "str", "required": True},
             "ports": {"type": "list", "elements": "int", "required": True},
             "images": {"type": "list", "elements": "str", "required": True},
         },
         supports_check_mode=True,
     )
-    try:
-        release = platform.freedesktop_os_release()
-    except OSError:
-        release = {}
+    release = os_release()
+    folder = Path(module.params["project_dir"])
     docker = module.get_bin_path("docker")
     engine = output(module, docker, "version", "--format", "{{.Server.Version}}") if docker else ""
     own = f"label=com.docker.compose.project={module.params['project']}"
@@ -92,6 +109,7 @@ def main() -> None:
         engine=engine,
         compose=output(module, docker, "compose", "version", "--short") if docker else "",
         deployed=bool(engine and output(module, docker, "ps", "--all", "--quiet", "--filter", own)),
+        foreign_folder=folder.is_dir() and any(folder.iterdir()) and not (folder / module.params["marker"]).exists(),
         taken={str(port): holder for port, holder in holders.items() if holder},
         images=[
             image for image in module.params["images"] if engine and output(module, docker, "image", "inspect", image)

@@ -10,7 +10,7 @@ short_description: Prove that lines of a node arrive in Loki
 description:
   - Writes marked lines in a source's own format to a file that the source watches, asks Loki for them, and tells the
     cause when some do not arrive.
-  - The file is removed at the end; so is its folder when it was not there before.
+  - A file that was not there before is removed at the end, and so is its folder.
 author: [SmolCluster contributors (@smolcluster)]
 attributes:
   check_mode: {support: none, description: It would have nothing to look at.}
@@ -62,7 +62,6 @@ import math
 import re
 import time
 import urllib.error
-import urllib.request
 import uuid
 import zoneinfo
 from datetime import datetime
@@ -81,6 +80,13 @@ def percentiles(values: list[float]) -> dict[str, float]:
     ordered = sorted(values)
     ranks = {"p50": 0.5, "p99": 0.99, "max": 1.0}
     return {name: round(ordered[max(0, math.ceil(rank * len(ordered)) - 1)], 3) for name, rank in ranks.items()}
+
+
+def watched_name(pattern: str, marker: str) -> str:
+    """A path that a glob matches: the marker for `*`, one character for `?` and `[…]`, the first of `{…,…}`."""
+    name = re.sub(r"\{([^,}]*)[^}]*\}", r"\1", pattern)
+    name = re.sub(r"\[([^]!^])[^]]*\]", r"\1", name)
+    return re.sub(r"\*+", marker, name.replace("?", "0"))
 
 
 class ZoneFormatter(logging.Formatter):
@@ -112,7 +118,9 @@ class Probe:
         self.params = module.params
         self.service = Systemd(module.run_command, "promtail")
         self.marker = f"verify-{uuid.uuid4().hex[:12]}"
-        self.path = Path(re.sub(r"[*?]+|\[[^]]*\]", self.marker, self.params["path"]))
+        self.path = Path(watched_name(self.params["path"], self.marker))
+        # A file of training is only written to, never removed.
+        self.path_is_ours = not self.path.exists()
         self.formatter = ZoneFormatter(self.params["sample"], self.params["zone"])
         self.written: dict[str, float] = {}  # line -> when, seconds since 1970
         self.found: dict[str, tuple[float, float]] = {}  # line -> when found, its time in Loki
@@ -166,7 +174,8 @@ class Probe:
             lost = [line for line in self.written if line not in self.found]
             if lost and not results["cause"]:
                 results["cause"] = self.cause(results["clock_skew"])
-            self.path.unlink(missing_ok=True)
+            if self.path_is_ours:
+                self.path.unlink(missing_ok=True)
             if folder_is_ours and not any(self.path.parent.iterdir()):
                 self.path.parent.rmdir()
         results |= {"written": len(self.written), "delivered": len(self.found), "labels": self.labels}
@@ -187,7 +196,7 @@ class Probe:
         if not self.service.pid():
             return "the agent does not run; `journalctl -u promtail` says why"
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.params['http_port']}/metrics", timeout=5) as answer:
+            with loki.DIRECT.open(f"http://127.0.0.1:{self.params['http_port']}/metrics", timeout=5) as answer:
                 metrics = answer.read().decode()
         except (urllib.error.URLError, OSError) as error:
             return f"the agent does not answer on port {self.params['http_port']}: {error}"

@@ -67,15 +67,14 @@ restarted: {description: Whether the service was started anew., returned: always
 """
 
 import grp
+import http.client
 import os
 import signal
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.smolcluster.logging.plugins.module_utils import linux, promtail
+from ansible_collections.smolcluster.logging.plugins.module_utils import linux, loki, promtail
 from ansible_collections.smolcluster.logging.plugins.module_utils.files import Change, Link, TextFile
 from ansible_collections.smolcluster.logging.plugins.module_utils.systemd import Systemd
 
@@ -108,7 +107,6 @@ class Deployment:
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
         self.params = module.params
-        self.run = module.run_command
         self.service = Systemd(self.run, self.params["service"])
         self.home = Path(self.params["home"])
         self.program = self.home / self.params["version"] / promtail.PROGRAM
@@ -121,6 +119,10 @@ class Deployment:
                 Path(self.params["unit_file"]), self.params["unit"].replace("@deployment@", self.deployment), 0o644, 0
             ),
         ]
+
+    def run(self, words: list[str]) -> tuple[int, str, str]:
+        """Run a command with an input that ends: over SSH without pipelining our own is a terminal that never does."""
+        return self.module.run_command(words, data="\n", handle_exceptions=False)
 
     def group(self) -> int:
         """Number of the group that may read the configuration; root's while check mode has not made the group."""
@@ -144,7 +146,7 @@ class Deployment:
             return "the service is not enabled"
         if linux.environment(int(state["MainPID"])).get(DEPLOYMENT) != self.deployment:
             return "the service was started with something else"
-        if linux.executable(int(state["MainPID"])) != str(self.program):
+        if linux.executable(int(state["MainPID"])) != os.path.realpath(self.program):
             return "the service runs another program"
         return None
 
@@ -201,7 +203,7 @@ class Deployment:
             self.service.do("enable", self.params["service"])
             self.service.do("restart", self.params["service"])
             self.observe()
-        except (RuntimeError, OSError, promtail.PromtailError) as error:
+        except (RuntimeError, OSError, ValueError, promtail.PromtailError) as error:
             words = self.service.journal()
             outcome = self.put_back(pending, before)
             raise promtail.PromtailError(f"{error}; {outcome}. Its last words:\n{words}") from error
@@ -219,21 +221,24 @@ class Deployment:
         name = self.params["service"]
         try:
             if self.service.state().get("LoadState") == "loaded":
-                self.service.do("stop", name)
+                # A stop that fails must not keep the files from being put back.
+                self.run(["systemctl", "stop", name])
                 if before.get("UnitFileState") != "enabled":
-                    self.service.do("disable", name)
+                    self.run(["systemctl", "disable", name])
             for change in reversed(pending):
                 change.undo()
             self.service.do("daemon-reload")
             if before.get("ActiveState") != "active":
                 return "nothing ran before and nothing was left running"
             self.service.do("start", name)
+            if self.service.state().get("ActiveState") != "active":
+                return "the agent that ran before was put back but does not run"
         except (RuntimeError, OSError) as error:
             return f"putting the old agent back failed too: {error}"
         return "the agent that ran before runs again"
 
     def observe(self) -> None:
-        """Wait until the new agent answers and is the same process for a second.
+        """Wait until the new agent answers and is still the process that was started.
 
         Not `/ready`: that is an error until a file is followed (Promtail 3.6, server.go).
 
@@ -245,10 +250,10 @@ class Deployment:
         while time.monotonic() < deadline:
             pid = self.service.pid()
             try:
-                with urllib.request.urlopen(url, timeout=5) as answer:
+                with loki.DIRECT.open(url, timeout=5) as answer:
                     if answer.status == 200 and pid and self.service.pid() == pid and self.stale() is None:
                         return
-            except (urllib.error.URLError, OSError):
+            except (http.client.HTTPException, OSError):
                 pass
             if int(self.service.state().get("NRestarts") or 0) > 1:
                 raise promtail.PromtailError("the agent dies right after its start")
@@ -274,7 +279,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
     try:
         module.exit_json(**Deployment(module).apply())
-    except (promtail.PromtailError, RuntimeError) as error:
+    except (promtail.PromtailError, RuntimeError, OSError) as error:
         module.fail_json(msg=str(error))
 
 

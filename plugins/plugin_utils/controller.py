@@ -65,20 +65,23 @@ def docker_problems(source: str, host: dict[str, Any]) -> list[str]:
         if not host["engine"] and not host["systemd"]:
             return ["Docker is installed but does not answer. Start it (`docker info` must succeed)"]
         return []
-    lacking = "Docker's compose plugin" if host["docker"] else "Docker"
+    if host["docker"]:
+        return [
+            "Docker is there without its compose plugin, and this role does not change an installed Docker. Install "
+            "the plugin's package: docker-compose-plugin (Docker's own), docker-compose-v2 (Ubuntu) or docker-compose "
+            "(Debian 13)"
+        ]
     name = f"{host['distribution']} {host['release']}"
     if source == "present":
         return [
-            f"{lacking} is missing and docker_loki_grafana_docker_source is present. Install it (`docker compose "
+            "Docker is missing and docker_loki_grafana_docker_source is present. Install it (`docker compose "
             "version` must succeed), or set that variable to distribution or docker"
         ]
     if host["distribution"] not in PACKAGED_SINCE:
-        return [
-            f"{lacking} is missing and this role cannot install it on {name}. Install Docker with its compose plugin"
-        ]
+        return [f"Docker is missing and this role cannot install it on {name}. Install Docker with its compose plugin"]
     if source == "distribution" and float(host["release"] or 0) < PACKAGED_SINCE[host["distribution"]]:
         return [
-            f"{lacking} is missing and {name} has no package of the compose plugin. Set "
+            f"Docker is missing and {name} has no package of the compose plugin. Set "
             "docker_loki_grafana_docker_source: docker, or install Docker with its compose plugin"
         ]
     return []
@@ -88,7 +91,7 @@ def problems(settings: dict[str, Any], host: dict[str, Any]) -> list[str]:
     """Everything that stands against a deployment, in words for the user; empty when nothing does.
 
     Parameters:
-        settings: `docker_source`, `retention`, `grafana_enabled`, `grafana_listen_address`,
+        settings: `project_dir`, `docker_source`, `retention`, `grafana_enabled`, `grafana_listen_address`,
             `grafana_default_password` (whether it is the well-known one), `ports` (number by the variable that sets
             it) and `images` (list of `name`, `digest`, `file`).
         host: results of the module `controller_info`.
@@ -97,6 +100,11 @@ def problems(settings: dict[str, Any], host: dict[str, Any]) -> list[str]:
     if host["system"] != "Linux":
         return [*found, f"this role supports Linux, not {host['system']}. Take another host as the controller"]
     found += docker_problems(settings["docker_source"], host)
+    if host["foreign_folder"]:
+        found.append(
+            f"{settings['project_dir']} holds something that is not ours. Set docker_loki_grafana_project_dir to a "
+            "folder that is empty or does not exist"
+        )
     for variable, port in settings["ports"].items():
         if holder := host["taken"].get(str(port)):
             found.append(

@@ -166,8 +166,8 @@ def setting_problems(settings: dict[str, Any], formats: list[str]) -> list[str]:
     url = str(settings["loki_url"])
     if not re.fullmatch(r"https?://(\[[0-9a-fA-F:.]+\]|[^\s/:@]+)(:\d+)?/?", url):
         problems.append(
-            f"no usable Loki address: promtail_loki_url is '{url}'. Set promtail_controller to the controller's "
-            "address, or promtail_loki_url to http://ADDRESS:PORT"
+            f"no usable Loki address: promtail_loki_url is '{re.sub('//[^/]*@', '//***@', url)}'. Set it to "
+            "http://ADDRESS:PORT, or smolcluster_address on the controller to its address; it takes no password"
         )
     version = numbers(str(settings["version"]))
     if not version:

@@ -6,6 +6,7 @@ import pytest
 from ansible_collections.smolcluster.logging.plugins.plugin_utils import controller
 
 SETTINGS = {
+    "project_dir": "/opt/smolcluster-logging",
     "docker_source": "distribution",
     "retention": "30d",
     "grafana_enabled": True,
@@ -24,6 +25,7 @@ HOST = {
     "engine": "26.1.5",
     "compose": "2.26.1-4",
     "taken": {},
+    "foreign_folder": False,
 }
 
 
@@ -66,7 +68,7 @@ def test_known_password_may_stay_on_loopback(address):
             "present",
             "Docker is missing and docker_loki_grafana_docker_source is present",
         ),
-        ({"compose": ""}, "present", "Docker's compose plugin is missing"),
+        ({"compose": ""}, "present", "Docker is there without its compose plugin"),
         ({"docker": False, "compose": "", "release": "12"}, "distribution", "debian 12 has no package"),
         (
             {"docker": False, "compose": "", "distribution": "fedora", "release": "42"},
@@ -106,6 +108,10 @@ def test_image_file_must_exist_and_excludes_a_digest(tmp_path):
     (tmp_path / "loki.tar").touch()
     assert problems(images=[image]) == []
     assert "digest is for images that are pulled" in problems(images=[image | {"digest": "sha256:1"}])[0]
+
+
+def test_folder_of_somebody_else_is_told():
+    assert "holds something that is not ours" in problems({"foreign_folder": True})[0]
 
 
 def test_other_systems_are_told():

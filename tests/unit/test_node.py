@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import http.server
 import json
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.smolcluster.logging.plugins.module_utils import linux, loki, promtail
 from ansible_collections.smolcluster.logging.plugins.module_utils.files import Link, TextFile
+from ansible_collections.smolcluster.logging.plugins.modules import promtail_delivery
 
 PROGRAM = "#!/bin/sh\nexit 0\n"
 
@@ -140,6 +142,14 @@ def test_every_scrape_config_is_checked_alone_and_positions_are_spared(tmp_path)
     given = [json.loads(line) for line in seen.read_text().splitlines()]
     assert [[scrape["job_name"] for scrape in one["scrape_configs"]] for one in given] == [["good"], ["bad"]]
     assert all(one["positions"]["filename"] != "/var/lib/promtail/positions.yaml" for one in given)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["/a/worker-*.log", "/a/worker-?.log", "/a/worker-[0-9].log", "/a/{worker,server}-*.log", "/a/train.log"]
+)
+def test_verify_writes_to_a_path_that_is_watched(pattern):
+    name = promtail_delivery.watched_name(pattern, "verify-1")
+    assert any(fnmatch.fnmatch(name, one) for one in (pattern, "/a/worker-*.log"))
 
 
 def test_listener_is_found_with_its_process():
