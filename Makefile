@@ -6,10 +6,10 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export ANSIBLE_HOME := $(CURDIR)/.ansible
 
-.PHONY: help venv demo test lab lab-down lint bench docs
+.PHONY: help venv demo test test-slow lab lab-down lint bench docs
 
 help: ## Show this (the default)
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv:
 	@tools/venv.sh
@@ -20,7 +20,11 @@ demo: lab ## Try it: deploy to the container lab, train, and see the lines in Lo
 	@python -m lab.demo
 
 test: venv ## Run every test; a running lab is replaced
-	@python -m pytest tests/lint tests/unit tests/molecule tests/lab
+	@python -m pytest -m "not slow" tests/lint tests/unit tests/molecule tests/lab tests/faults
+
+test-slow: venv ## Run every fault test, the long ones too, and record the results in docs/delivery.md
+	@python -m pytest tests/faults
+	@python -m tests.faults
 
 lab: venv ## Bring the container lab up without deploying anything; safe to repeat
 	@python -m lab up

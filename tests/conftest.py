@@ -2,15 +2,55 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from ansible.plugins.loader import init_plugin_loader
+
+from lab import hosts
+from lab.config import STATE
+from tests.lab.harness import Lab
 
 ROOT = Path(__file__).resolve().parent.parent
 
 # Makes `ansible_collections.smolcluster.logging` importable from this checkout, past any installed copy.
 init_plugin_loader([str(ROOT / "collections")])
+
+
+@pytest.fixture(scope="session")
+def any_lab() -> Iterator[Lab]:
+    """Hosts that are up, whatever was done on them before."""
+    hosts.up()
+    yield Lab()
+    if not os.environ.get("LAB_KEEP"):
+        hosts.down()
+
+
+@pytest.fixture(scope="session")
+def fresh_lab() -> Iterator[Lab]:
+    """Hosts on which nothing was deployed yet."""
+    hosts.down()
+    hosts.up()
+    yield Lab()
+    if not os.environ.get("LAB_KEEP"):
+        hosts.down()
+
+
+@pytest.fixture(scope="session")
+def lab(fresh_lab: Lab) -> Lab:
+    """Hosts with everything deployed."""
+    first = fresh_lab.deploy()
+    assert first.changed() > 0
+    return fresh_lab
+
+
+@pytest.fixture(scope="session")
+def artifacts() -> dict:
+    """Variables of the roles that make them install from the artifacts folder."""
+    return yaml.safe_load((STATE / "vars.yml").read_text())
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

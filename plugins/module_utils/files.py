@@ -1,10 +1,11 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Changes of files that can be looked at, made, shown and undone."""
+"""Changes of files that can be looked at, made, shown, undone and, once they have proved good, concluded."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import tempfile
 from pathlib import Path
@@ -24,6 +25,9 @@ class Change(Protocol):
 
     def undo(self) -> None:
         """Put back what `apply` found; nothing when it was not called."""
+
+    def conclude(self) -> None:
+        """Clear away what `undo` would have needed."""
 
     def diff(self) -> dict[str, str]:
         """Before and after, for Ansible's `--diff`."""
@@ -84,6 +88,9 @@ class TextFile:
             Path(partial).unlink(missing_ok=True)
             raise
 
+    def conclude(self) -> None:
+        """Nothing was kept on the disk."""
+
     def diff(self) -> dict[str, str]:
         """Content before and after, or the permissions where only they differ."""
         text, mode, owner, group = self._found()
@@ -132,6 +139,9 @@ class Link:
         partial.symlink_to(target)
         os.replace(partial, self.path)
 
+    def conclude(self) -> None:
+        """Nothing was kept on the disk."""
+
     def diff(self) -> dict[str, str]:
         """Where it points before and after."""
         before = self._found()
@@ -141,3 +151,45 @@ class Link:
             "before": f"{before}\n" if before else "",
             "after": f"{self.target}\n",
         }
+
+
+class Folder:
+    """A folder that was made elsewhere on the same file system and is moved to its place.
+
+    Parameters:
+        path: where it belongs.
+        made: where it is now.
+    """
+
+    def __init__(self, path: Path, made: Path) -> None:
+        self.path, self.made = path, made
+        self.name = str(path)
+        self._aside = path.with_name(f".{path.name}.before")
+
+    def needed(self) -> bool:
+        """Whether it still is where it was made."""
+        return self.made.exists()
+
+    def apply(self) -> None:
+        """Move it to its place, and what was there aside."""
+        shutil.rmtree(self._aside, ignore_errors=True)
+        if self.path.exists():
+            self.path.rename(self._aside)
+        self.made.rename(self.path)
+
+    def undo(self) -> None:
+        """Put what was there back; the new folder is lost."""
+        if self.made.exists():
+            shutil.rmtree(self.made)
+        else:
+            shutil.rmtree(self.path)
+        if self._aside.exists():
+            self._aside.rename(self.path)
+
+    def conclude(self) -> None:
+        """Remove what was there before."""
+        shutil.rmtree(self._aside, ignore_errors=True)
+
+    def diff(self) -> dict[str, str]:
+        """That it is new."""
+        return {"before_header": self.name, "after_header": self.name, "before": "", "after": "unpacked anew\n"}

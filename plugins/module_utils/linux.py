@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 PROC = Path("/proc")
@@ -61,14 +62,23 @@ def pids() -> list[int]:
 
 
 def processes_of(program: str) -> list[int]:
-    """Processes whose program is called `program` or starts with it and a dash (`promtail-linux-amd64`)."""
-    found = []
-    for pid in pids():
-        words = command_line(pid)
-        name = os.path.basename(words[0]) if words else ""
-        if name == program or name.startswith(f"{program}-"):
-            found.append(pid)
-    return found
+    """Processes whose program is called `program`, or as in a release (`promtail-linux-amd64`)."""
+    name = re.compile(rf"{re.escape(program)}(-(linux|darwin|freebsd)-\w+)?")
+    words = {pid: command_line(pid) for pid in pids()}
+    return [pid for pid, command in words.items() if command and name.fullmatch(os.path.basename(command[0]))]
+
+
+def unit_of(pid: int) -> str | None:
+    """System unit in whose control group a process is; it need not be the unit's main process.
+
+    Source: systemd, docs/CONTROL_GROUP_INTERFACE.md.
+    """
+    try:
+        groups = (PROC / str(pid) / "cgroup").read_text()
+    except OSError:
+        return None
+    found = re.search(r"/system\.slice/([^/\n]+\.service)$", groups, re.MULTILINE)
+    return found[1] if found else None
 
 
 def listener(port: int) -> dict[str, object] | None:

@@ -89,12 +89,13 @@ def skew(url: str) -> float:
     return (before + time.time()) / 2 - (clock + 0.5)
 
 
-def instant(url: str, query: str) -> list[dict]:
-    """Result of a metric query for now.
+def instant(url: str, query: str, moment: float | None = None) -> list[dict]:
+    """Result of a metric query at one time.
 
     Parameters:
         url: base address.
         query: LogQL metric query.
+        moment: seconds since 1970; none is now.
 
     Returns:
         One entry a series: `metric` (labels) and `value` (time in seconds, value as text).
@@ -102,5 +103,5 @@ def instant(url: str, query: str) -> list[dict]:
     Raises:
         LokiError: see `get`.
     """
-    text, _ = get(url, "/loki/api/v1/query", {"query": query})
+    text, _ = get(url, "/loki/api/v1/query", {"query": query} | ({"time": moment} if moment else {}))
     return json.loads(text)["data"]["result"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pwd
 import shutil
 import tempfile
 import zipfile
@@ -42,33 +43,33 @@ def digest_of_texts(*texts: str) -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
 
 
-def installed(home: Path) -> dict[str, str]:
-    """Versions below `home` whose program is still what was unpacked.
+def archive_of(home: Path, version: str) -> str | None:
+    """SHA-256 of the archive that an installed version was unpacked from.
 
     Parameters:
         home: folder with one folder a version.
+        version: name of the version's folder.
 
     Returns:
-        Version -> SHA-256 of the archive that it was unpacked from.
+        None when the version is not installed, or its program is not what was unpacked.
     """
-    versions = {}
-    for manifest in home.glob(f"[!.]*/{MANIFEST}"):
-        try:
-            sums = json.loads(manifest.read_text())
-            if digest(manifest.parent / PROGRAM) == sums["program"]:
-                versions[manifest.parent.name] = sums["archive"]
-        except (OSError, ValueError, KeyError):
-            continue  # damaged: it counts as not installed and is unpacked anew
-    return versions
+    try:
+        sums = json.loads((home / version / MANIFEST).read_text())
+        return sums["archive"] if digest(home / version / PROGRAM) == sums["program"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
-def unpack(archive: Path, folder: Path, run: Run) -> None:
-    """Unpack the one program of a release archive, and put the folder in place only when that program starts here.
+def unpack(archive: Path, folder: Path, run: Run) -> Path:
+    """Unpack the one program of a release archive beside its place, and see whether that program starts here.
 
     Parameters:
         archive: zip with one file.
-        folder: folder of this version; a damaged one is replaced.
+        folder: where the version belongs; it is not touched.
         run: function that runs a command.
+
+    Returns:
+        Folder with the program and its manifest.
 
     Raises:
         PromtailError: no such archive, not one file in it, or its program does not start on this node.
@@ -77,6 +78,8 @@ def unpack(archive: Path, folder: Path, run: Run) -> None:
         raise PromtailError(f"{archive}: the release archive is not on this node")
     folder.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     (folder.parent / MARKER).touch()
+    for stale in folder.parent.glob(f".{folder.name}.*"):  # of a run that was cut off
+        shutil.rmtree(stale)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         program = partial / PROGRAM
@@ -103,10 +106,10 @@ def unpack(archive: Path, folder: Path, run: Run) -> None:
         sums = {"archive": digest(archive), "program": digest(program)}
         (partial / MANIFEST).write_text(json.dumps(sums) + "\n")
         partial.chmod(0o755)
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(partial)
+        raise
+    return partial
 
 
 def check_config(program: Path, config: dict, run: Run) -> None:
@@ -140,12 +143,37 @@ def check_config(program: Path, config: dict, run: Run) -> None:
                 )
 
 
-def foreign_unit(path: Path) -> bool:
-    """Whether a unit is there that this collection did not write."""
+def foreign_unit(path: Path, fragment: str) -> str | None:
+    """File of a unit of the service's name that this collection did not write.
+
+    Parameters:
+        path: where ours belongs.
+        fragment: where systemd has the unit from (`FragmentPath`); empty when it knows none.
+    """
+    for candidate in (str(path), fragment):
+        try:
+            if candidate and MARK not in Path(candidate).read_text():
+                return candidate
+        except FileNotFoundError:
+            continue
+    return None
+
+
+def owner_of_home(home: Path) -> str:
+    """Whose the folder of the versions is: `ours`, `foreign` or `absent`; ours has our mark in it."""
+    if (home / MARKER).exists():
+        return "ours"
+    # An archive without the mark is what a run that was cut off has left.
+    foreign = home.is_dir() and any(entry.suffix != ".zip" and entry.name != ".lock" for entry in home.iterdir())
+    return "foreign" if foreign else "absent"
+
+
+def account(name: str) -> str:
+    """Whose a user is: `ours`, `foreign` or `absent`; ours has our mark as its comment."""
     try:
-        return MARK not in path.read_text()
-    except FileNotFoundError:
-        return False
+        return "ours" if pwd.getpwnam(name).pw_gecos == MARK else "foreign"
+    except KeyError:
+        return "absent"
 
 
 def leftovers() -> list[str]:

@@ -29,7 +29,7 @@ class Systemd:
 
     def state(self) -> dict[str, str]:
         """Properties of the unit as `systemctl show` names them."""
-        wanted = "LoadState,ActiveState,MainPID,UnitFileState,NRestarts"
+        wanted = "LoadState,ActiveState,MainPID,UnitFileState,NRestarts,FragmentPath"
         _, out, _ = self._run(["systemctl", "show", self.name, f"--property={wanted}"])
         return dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
 

@@ -10,7 +10,7 @@ short_description: Prove that lines of a node arrive in Loki
 description:
   - Writes marked lines in a source's own format to a file that the source watches, asks Loki for them, and tells the
     cause when some do not arrive.
-  - A file that was not there before is removed at the end, and so is its folder.
+  - A file that was not there before is removed at the end, and so are its folders.
 author: [SmolCluster contributors (@smolcluster)]
 attributes:
   check_mode: {support: none, description: It would have nothing to look at.}
@@ -71,8 +71,8 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.smolcluster.logging.plugins.module_utils import loki
 from ansible_collections.smolcluster.logging.plugins.module_utils.systemd import Systemd
 
-# Loki refuses what is further in the future (creation_grace_period, 10 min by default).
-FUTURE = 600
+# Seconds; Loki refuses what is further in the future (creation_grace_period of the role docker_loki_grafana).
+FUTURE = 4200
 
 
 def percentiles(values: list[float]) -> dict[str, float]:
@@ -160,11 +160,11 @@ class Probe:
             Results of the module.
         """
         results = {"changed": False, "cause": ""}
-        folder_is_ours = not self.path.parent.exists()
-        if folder_is_ours:
+        made = [folder for folder in self.path.parents if not folder.exists()]
+        for folder in reversed(made):
             # Training may come to use the folder meanwhile, under any account.
-            self.path.parent.mkdir(parents=True)
-            self.path.parent.chmod(0o1777)
+            folder.mkdir()
+            folder.chmod(0o1777)
         try:
             results["clock_skew"] = round(loki.skew(self.params["loki_url"]), 1)
             self.follow()
@@ -176,8 +176,9 @@ class Probe:
                 results["cause"] = self.cause(results["clock_skew"])
             if self.path_is_ours:
                 self.path.unlink(missing_ok=True)
-            if folder_is_ours and not any(self.path.parent.iterdir()):
-                self.path.parent.rmdir()
+            for folder in made:
+                if not any(folder.iterdir()):
+                    folder.rmdir()
         results |= {"written": len(self.written), "delivered": len(self.found), "labels": self.labels}
         if self.found:
             waits = [self.found[line][0] - moment for line, moment in self.written.items() if line in self.found]

@@ -9,36 +9,38 @@ module: promtail_deployment
 short_description: Switch Promtail on a node to a version and a configuration, all or nothing
 description:
   - Unpacks the version where it is missing, holds the configuration against that version's own parser, and only then
-    writes configuration and unit, switches the C(current) link and restarts the service.
+    writes the files, switches the C(current) link and restarts the service.
   - An agent that does not come up is put back to what ran before, and the module fails with the agent's own words.
   - Compares what runs with what is installed, so an interrupted run is completed by the next one.
 author: [SmolCluster contributors (@smolcluster)]
 attributes:
   check_mode: {support: full, description: A configuration is checked when its version is installed already.}
-  diff_mode: {support: full, description: Shows the configuration and the unit.}
+  diff_mode: {support: full, description: Shows every file.}
 options:
   version: {description: Version to run., type: str, required: true}
   archive:
-    description: Release archive on the node; needed when O(version) is not installed.
+    description: Release archive on the node; needed when O(version) is not installed. Removed once it is unpacked.
     type: path
   reinstall: {description: Unpack O(archive) though the version is installed., type: bool, default: false}
   config: {description: The configuration as data, for the check., type: dict, required: true}
-  content: {description: The configuration as text, for the file., type: str, required: true}
-  unit:
+  config_file: {description: Where the configuration belongs., type: path, required: true}
+  unit_file: {description: Where the unit belongs., type: path, required: true}
+  files:
     description:
-      - Text of the systemd unit. C(@deployment@) in it is replaced by a digest of version, configuration and unit,
-        by which a later run knows what the service was started with.
-    type: str
+      - Text of every file, by path; O(config_file) and O(unit_file) are among them.
+      - C(@deployment@) is replaced by a digest of version and files, by which a later run knows what the service was
+        started with, and C(@python@) by a Python interpreter of the node.
+    type: dict
     required: true
   service: {description: Name of the service., type: str, default: promtail}
   group: {description: Group that may read the configuration., type: str, required: true}
   home: {description: Folder of the versions and of the C(current) link., type: path, required: true}
-  config_file: {description: Where the configuration belongs., type: path, required: true}
-  unit_file: {description: Where the unit belongs., type: path, required: true}
   http_port: {description: TCP port on 127.0.0.1 at which the agent must answer., type: int, required: true}
   timeout: {description: Seconds that the agent may take to answer., type: int, default: 20}
   adopt:
-    description: Stop other running Promtails and remove the positions files of a hand-made set-up.
+    description:
+      - Stop other running Promtails, disable their units, and remove the positions files of a hand-made set-up.
+      - A unit of the service's name that somebody else wrote is kept beside ours, with C(.before-smolcluster) added.
     type: bool
     default: false
 """
@@ -48,12 +50,13 @@ EXAMPLES = r"""
     version: 3.6.11
     archive: /opt/promtail/promtail-linux-amd64.zip
     config: "{{ config }}"
-    content: "{{ config | to_nice_yaml }}"
-    unit: "{{ lookup('ansible.builtin.template', 'promtail.service.j2') }}"
-    group: promtail
-    home: /opt/promtail
     config_file: /etc/promtail/promtail.yml
     unit_file: /etc/systemd/system/promtail.service
+    files:
+      /etc/promtail/promtail.yml: "{{ config | to_nice_yaml }}"
+      /etc/systemd/system/promtail.service: "{{ lookup('ansible.builtin.template', 'promtail.service.j2') }}"
+    group: promtail
+    home: /opt/promtail
     http_port: 9080
 """
 RETURN = r"""
@@ -62,20 +65,30 @@ changes:
   returned: always
   type: list
   elements: str
-  sample: [configuration]
+  sample: [/etc/promtail/promtail.yml]
 restarted: {description: Whether the service was started anew., returned: always, type: bool}
+retired:
+  description: Promtails of a hand-made set-up that were stopped, as units or command lines.
+  returned: always
+  type: list
+  elements: str
 """
 
+import fcntl
 import grp
 import http.client
 import os
+import shutil
 import signal
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.smolcluster.logging.plugins.module_utils import linux, loki, promtail
-from ansible_collections.smolcluster.logging.plugins.module_utils.files import Change, Link, TextFile
+from ansible_collections.smolcluster.logging.plugins.module_utils.files import Change, Folder, Link, TextFile
 from ansible_collections.smolcluster.logging.plugins.module_utils.systemd import Systemd
 
 DEPLOYMENT = "PROMTAIL_DEPLOYMENT"
@@ -84,13 +97,12 @@ SPEC = {
     "archive": {"type": "path"},
     "reinstall": {"type": "bool", "default": False},
     "config": {"type": "dict", "required": True},
-    "content": {"type": "str", "required": True},
-    "unit": {"type": "str", "required": True},
+    "config_file": {"type": "path", "required": True},
+    "unit_file": {"type": "path", "required": True},
+    "files": {"type": "dict", "required": True},
     "service": {"type": "str", "default": "promtail"},
     "group": {"type": "str", "required": True},
     "home": {"type": "path", "required": True},
-    "config_file": {"type": "path", "required": True},
-    "unit_file": {"type": "path", "required": True},
     "http_port": {"type": "int", "required": True},
     "timeout": {"type": "int", "default": 20},
     "adopt": {"type": "bool", "default": False},
@@ -109,20 +121,22 @@ class Deployment:
         self.params = module.params
         self.service = Systemd(self.run, self.params["service"])
         self.home = Path(self.params["home"])
-        self.program = self.home / self.params["version"] / promtail.PROGRAM
-        texts = (self.params["version"], self.params["content"], self.params["unit"])
-        self.deployment = promtail.digest_of_texts(*texts)
-        self.changes: list[Change] = [
-            Link(self.home / "current", self.params["version"]),
-            TextFile(Path(self.params["config_file"]), self.params["content"], 0o640, self.group()),
-            TextFile(
-                Path(self.params["unit_file"]), self.params["unit"].replace("@deployment@", self.deployment), 0o644, 0
-            ),
-        ]
+        self.folder = self.home / self.params["version"]
+        files = {path: text.replace("@python@", interpreter()) for path, text in self.params["files"].items()}
+        texts = [part for file in files.items() for part in file]
+        self.deployment = promtail.digest_of_texts(self.params["version"], *texts)
+        self.changes: list[Change] = [Link(self.home / "current", self.params["version"])]
+        for path, text in files.items():
+            private = path == self.params["config_file"]
+            mode, group = (0o640, self.group()) if private else (0o644, 0)
+            self.changes.append(TextFile(Path(path), text.replace("@deployment@", self.deployment), mode, group))
 
     def run(self, words: list[str]) -> tuple[int, str, str]:
-        """Run a command with an input that ends: over SSH without pipelining our own is a terminal that never does."""
-        return self.module.run_command(words, data="\n", handle_exceptions=False)
+        """Run a command with an empty input: over SSH without pipelining our own is a terminal that never ends.
+
+        Not by run_command's `data`, which fails where the command ends before it has read them.
+        """
+        return self.module.run_command(["/bin/sh", "-c", 'exec "$@" </dev/null', "sh", *words], handle_exceptions=False)
 
     def group(self) -> int:
         """Number of the group that may read the configuration; root's while check mode has not made the group."""
@@ -135,7 +149,7 @@ class Deployment:
 
     def missing(self) -> bool:
         """Whether the version has to be unpacked."""
-        return self.params["reinstall"] or self.params["version"] not in promtail.installed(self.home)
+        return self.params["reinstall"] or not promtail.archive_of(self.home, self.params["version"])
 
     def stale(self) -> str | None:
         """Why the service has to be started anew though the files are right; none when it need not."""
@@ -146,7 +160,7 @@ class Deployment:
             return "the service is not enabled"
         if linux.environment(int(state["MainPID"])).get(DEPLOYMENT) != self.deployment:
             return "the service was started with something else"
-        if linux.executable(int(state["MainPID"])) != os.path.realpath(self.program):
+        if linux.executable(int(state["MainPID"])) != os.path.realpath(self.folder / promtail.PROGRAM):
             return "the service runs another program"
         return None
 
@@ -159,6 +173,31 @@ class Deployment:
         Raises:
             PromtailError: refused, and nothing was touched; or rolled back.
         """
+        with nullcontext() if self.module.check_mode else self.alone():
+            return self.deploy()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other deployments away from this node: one that was cut off where it was started still runs here.
+
+        Raises:
+            PromtailError: another one takes longer than 60 s.
+        """
+        self.home.mkdir(mode=0o755, parents=True, exist_ok=True)
+        with (self.home / ".lock").open("w") as lock:
+            end = time.monotonic() + 60
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > end:
+                        raise promtail.PromtailError("another deployment runs on this node; try again later") from None
+                    time.sleep(0.2)
+            yield
+
+    def deploy(self) -> dict:
+        """Do what is to be done, alone; see `apply`."""
         unpack = self.missing()
         pending = [change for change in self.changes if change.needed()]
         strays = [pid for pid in linux.processes_of(promtail.PROGRAM) if pid != self.service.pid()]
@@ -171,32 +210,85 @@ class Deployment:
             + ([reason] if reason and not pending else []),
             "restarted": bool(unpack or pending or reason),
             "diff": [change.diff() for change in pending],
+            "retired": [],
         }
         result["changed"] = bool(result["changes"])
         if self.module.check_mode:
             if pending and not unpack:
-                promtail.check_config(self.program, self.params["config"], self.run)
+                promtail.check_config(self.folder / promtail.PROGRAM, self.params["config"], self.run)
             return result
         if unpack:
-            if not self.params["archive"]:
-                raise promtail.PromtailError(f"version {self.params['version']} is not installed and no archive given")
-            promtail.unpack(Path(self.params["archive"]), self.program.parent, self.run)
+            pending.insert(0, Folder(self.folder, self.unpacked()))
+        try:
+            if result["restarted"]:
+                made = pending[0].made if unpack else self.folder
+                promtail.check_config(made / promtail.PROGRAM, self.params["config"], self.run)
+            if adopt:
+                result["retired"] = self.retire(strays)
+        except (promtail.PromtailError, RuntimeError, OSError):
+            if unpack:
+                shutil.rmtree(pending[0].made)
+            raise
         if result["restarted"]:
-            promtail.check_config(self.program, self.params["config"], self.run)
+            self.switch(pending, result["retired"])
         if adopt:
-            retire(strays)
-        if result["restarted"]:
-            self.switch(pending)
+            for path in promtail.leftovers():
+                Path(path).unlink(missing_ok=True)
         return result
 
-    def switch(self, pending: list[Change]) -> None:
-        """Write what is pending and start the service; put everything back when the agent does not come up.
+    def unpacked(self) -> Path:
+        """Folder with the version from the archive, beside its place; the archive is not needed any more.
+
+        Raises:
+            PromtailError: there is no archive, or its program does not start here.
+        """
+        if not self.params["archive"]:
+            raise promtail.PromtailError(f"version {self.params['version']} is not installed and no archive given")
+        archive = Path(self.params["archive"])
+        made = promtail.unpack(archive, self.folder, self.run)
+        archive.unlink()
+        return made
+
+    def retire(self, strays: list[int]) -> list[str]:
+        """Stop other Promtails; one that does not stop within 10 s is killed.
+
+        Parameters:
+            strays: their processes.
+
+        Returns:
+            What they were: the name of a unit, which is disabled as well, or a command line.
+        """
+        retired = []
+        for pid in strays:
+            unit, words = linux.unit_of(pid), " ".join(linux.command_line(pid))
+            if unit and Systemd(self.run, unit).pid() == pid:
+                self.service.do("disable", "--now", unit)
+                retired.append(unit)
+                continue
+            os.kill(pid, signal.SIGTERM)
+            retired.append(words)
+        deadline = time.monotonic() + 10
+        while (alive := [pid for pid in strays if linux.command_line(pid)]) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        for pid in alive:
+            os.kill(pid, signal.SIGKILL)
+        return retired
+
+    def switch(self, pending: list[Change], retired: list[str]) -> None:
+        """Make what is pending and start the service; put everything back when the agent does not come up.
+
+        Parameters:
+            pending: changes to make.
+            retired: Promtails of a hand-made set-up that were stopped before, for the message.
 
         Raises:
             PromtailError: it did not come up; says whether the old agent runs again.
         """
         before = self.service.state()
+        unit = Path(self.params["unit_file"])
         try:
+            if promtail.foreign_unit(unit, "") and self.params["adopt"]:
+                shutil.copy2(unit, f"{unit}.before-smolcluster")
             for change in pending:
                 change.apply()
             self.service.do("daemon-reload")
@@ -206,7 +298,11 @@ class Deployment:
         except (RuntimeError, OSError, ValueError, promtail.PromtailError) as error:
             words = self.service.journal()
             outcome = self.put_back(pending, before)
+            if retired:
+                outcome += f"; stopped before, start it again yourself: {', '.join(retired)}"
             raise promtail.PromtailError(f"{error}; {outcome}. Its last words:\n{words}") from error
+        for change in pending:
+            change.conclude()
 
     def put_back(self, pending: list[Change], before: dict[str, str]) -> str:
         """Put back the files, and what ran before.
@@ -261,17 +357,9 @@ class Deployment:
         raise promtail.PromtailError(f"the agent does not answer at {url} within {self.params['timeout']} s")
 
 
-def retire(strays: list[int]) -> None:
-    """Stop other Promtails and remove what they left; one that does not stop within 10 s is killed."""
-    for pid in strays:
-        os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + 10
-    while (alive := [pid for pid in strays if linux.command_line(pid)]) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    for pid in alive:
-        os.kill(pid, signal.SIGKILL)
-    for path in promtail.leftovers():
-        Path(path).unlink(missing_ok=True)
+def interpreter() -> str:
+    """Python for the service: the system's own by the name that outlives its upgrades, else the one that runs this."""
+    return next(path for path in ("/usr/bin/python3", sys.executable) if os.access(path, os.X_OK))
 
 
 def main() -> None:

@@ -201,7 +201,7 @@ def node_problems(settings: dict[str, Any], node: dict[str, Any]) -> list[str]:
             "systemd is not the init system of this host; this role needs it. Take this host out of the group"
         )
     version = numbers(str(settings["version"]))
-    if node["system"] == "Linux" and version >= NEW_GLIBC_SINCE and settings["version"] not in node["installed"]:
+    if node["system"] == "Linux" and version >= NEW_GLIBC_SINCE and not node["archive"]:
         found = node["glibc"]
         if not found or numbers(found) < NEW_GLIBC:
             problems.append(
@@ -210,8 +210,13 @@ def node_problems(settings: dict[str, Any], node: dict[str, Any]) -> list[str]:
             )
     if node["foreign_unit"] and not settings["adopt"]:
         problems.append(
-            "promtail.service is there already and was not made by this collection; set promtail_adopt: true to "
+            f"{node['foreign_unit']} is there already and was not made by this collection; set promtail_adopt: true to "
             "replace it, or take this host out of the group"
+        )
+    if node["home"] == "foreign":
+        problems.append(
+            f"{settings['home']} is there already and was not made by this collection; move it away, or take this host "
+            "out of the group"
         )
     holder = node["port_holder"]
     strays = [stray["pid"] for stray in node["strays"]]
@@ -232,7 +237,8 @@ def problems(settings: dict[str, Any], folder: str, node: dict[str, Any]) -> lis
     """Everything that stands against a deployment, in words for the user; empty when nothing does.
 
     Parameters:
-        settings: `sources`, `loki_url`, `version`, `base_url`, `timezone`, `http_port`, `adopt`, `platform`.
+        settings: `sources`, `loki_url`, `version`, `base_url`, `timezone`, `http_port`, `adopt`,
+            `platform`, `home`.
         folder: folder of the format presets.
         node: results of the module `promtail_info`.
     """

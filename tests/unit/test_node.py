@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.smolcluster.logging.plugins.module_utils import linux, loki, promtail
-from ansible_collections.smolcluster.logging.plugins.module_utils.files import Link, TextFile
+from ansible_collections.smolcluster.logging.plugins.module_utils.files import Folder, Link, TextFile
 from ansible_collections.smolcluster.logging.plugins.modules import promtail_delivery
 
 PROGRAM = "#!/bin/sh\nexit 0\n"
@@ -92,13 +92,50 @@ def test_link_is_switched_and_undone(tmp_path):
 def test_archive_is_unpacked_and_counts_as_installed_until_it_is_damaged(tmp_path):
     home = tmp_path / "opt"
     packed = archive(tmp_path / "promtail-linux-amd64.zip", **{"promtail-linux-amd64": PROGRAM})
-    promtail.unpack(packed, home / "3.6.11", run)
-    assert promtail.installed(home) == {"3.6.11": promtail.digest(packed)}
-    (home / "3.6.11" / "promtail").write_text("damaged")
-    assert promtail.installed(home) == {}
-    promtail.unpack(packed, home / "3.6.11", run)
-    assert list(promtail.installed(home)) == ["3.6.11"]
+    version = home / "3.6.11"
+    for _ in range(2):
+        folder = Folder(version, promtail.unpack(packed, version, run))
+        assert folder.needed()
+        folder.apply()
+        folder.conclude()
+        assert promtail.archive_of(home, "3.6.11") == promtail.digest(packed)
+        (version / "promtail").write_text("damaged")
+        assert promtail.archive_of(home, "3.6.11") is None
     assert sorted(path.name for path in home.iterdir()) == [promtail.MARKER, "3.6.11"]
+
+
+def test_unpacked_version_gives_way_to_the_one_before_it(tmp_path):
+    version = tmp_path / "3.6.11"
+    old, new = (archive(tmp_path / f"{name}.zip", promtail=f"{PROGRAM}# {name}\n") for name in ("old", "new"))
+    Folder(version, promtail.unpack(old, version, run)).apply()
+    folder = Folder(version, promtail.unpack(new, version, run))
+    folder.apply()
+    assert promtail.archive_of(tmp_path, "3.6.11") == promtail.digest(new)
+    folder.undo()
+    assert promtail.archive_of(tmp_path, "3.6.11") == promtail.digest(old)
+    Folder(version, promtail.unpack(new, version, run)).undo()  # it was never moved into place
+    assert promtail.archive_of(tmp_path, "3.6.11") == promtail.digest(old)
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["3.6.11"]
+
+
+def test_home_is_ours_by_its_mark(tmp_path):
+    assert promtail.owner_of_home(tmp_path / "none") == "absent"
+    (tmp_path / "promtail-linux-amd64.zip").touch()
+    assert promtail.owner_of_home(tmp_path) == "absent"
+    (tmp_path / "bin").mkdir()
+    assert promtail.owner_of_home(tmp_path) == "foreign"
+    (tmp_path / promtail.MARKER).touch()
+    assert promtail.owner_of_home(tmp_path) == "ours"
+
+
+def test_unit_of_somebody_else_is_found_where_the_system_has_it(tmp_path):
+    ours, theirs = tmp_path / "ours.service", tmp_path / "theirs.service"
+    theirs.write_text("[Service]\n")
+    assert promtail.foreign_unit(ours, "") is None
+    assert promtail.foreign_unit(ours, str(theirs)) == str(theirs)
+    ours.write_text(f"# {promtail.MARK}\n[Service]\n")
+    assert promtail.foreign_unit(ours, str(ours)) is None
+    assert promtail.foreign_unit(theirs, str(theirs)) == str(theirs)
 
 
 @pytest.mark.parametrize(

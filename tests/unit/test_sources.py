@@ -26,10 +26,11 @@ NODE = {
     "architecture": "x86_64",
     "glibc": "2.36",
     "systemd": True,
-    "installed": {},
+    "archive": None,
+    "home": "ours",
     "port_holder": None,
     "strays": [],
-    "foreign_unit": False,
+    "foreign_unit": None,
 }
 
 
@@ -144,7 +145,7 @@ def test_old_c_library_is_told_with_the_version_that_fits(version, glibc, refuse
 
 
 def test_installed_version_proves_that_it_runs_here():
-    assert problems({"glibc": "2.31", "installed": {"3.6.11": "sum"}}) == []
+    assert problems({"glibc": "2.31", "archive": "sum"}) == []
 
 
 def test_unsupported_platform_is_told():
@@ -164,8 +165,8 @@ def test_taken_port_is_told_unless_it_is_adopted():
 
 
 def test_unit_of_somebody_else_is_told_unless_it_is_adopted():
-    assert "promtail_adopt: true" in problems({"foreign_unit": True})[0]
-    assert problems({"foreign_unit": True}, adopt=True) == []
+    assert "promtail_adopt: true" in problems({"foreign_unit": "/etc/systemd/system/promtail.service"})[0]
+    assert problems({"foreign_unit": "/etc/systemd/system/promtail.service"}, adopt=True) == []
 
 
 def test_all_problems_are_told_at_once():

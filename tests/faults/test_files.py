@@ -1,0 +1,184 @@
+"""Files are rotated, truncated, replaced, removed or linked."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults.harness import FOLDER, agent_ready, store_down
+from tests.lab.harness import LOGS, MINIS
+
+MINI = MINIS[0]
+
+
+def stamp(cluster, seconds: int = 0) -> str:
+    """Local time of the mini, some seconds ago, as logs have it."""
+    return cluster.on(MINI, f"date -d '-{seconds} seconds' '+%Y-%m-%d %H:%M:%S'")
+
+
+def lines(moment: str, mark: str, count: int, first: int = 0) -> str:
+    """Lines of a run, in one second."""
+    return "".join(f"{moment},{n % 1000:03d} | INFO | rank:0 | {mark} n={n:06d}\n" for n in range(first, first + count))
+
+
+def arrived(cluster, mark: str, count: int) -> list[int]:
+    """Numbers of a run's lines in Loki, once there are as many as expected."""
+    query = f'{{node="{MINI.name}"}} |= "{mark} "'
+    return sorted(int(line[-6:]) for _, line, _ in cluster.entries(query, count))
+
+
+def test_rotation_by_rename(training):
+    """Rotation by rename and create, as by Python's RotatingFileHandler, every 3 s"""
+    training.start(MINIS, rate=200, rotate=60_000)
+    training.wait_written(2400)
+    training.prove()
+
+
+def test_rotation_in_an_outage(cluster, training):
+    """One rotation by rename and create while Loki is down: read to its end afterwards"""
+    training.start(MINIS, rate=50, rotate=40_000)
+    with store_down(cluster, training):
+        training.wait_written(500)
+    training.prove()
+
+
+def test_truncation_to_zero(cluster, training):
+    """Truncation to zero once all is delivered (copytruncate without its race)"""
+    training.start(MINIS, rate=20).stop()
+    assert training.settle(15) is not None
+    for mini in MINIS:
+        cluster.on(mini, f"cp {training.path(mini)} {training.path(mini)}.1 && : > {training.path(mini)}")
+    text = {mini: f"{mini.name}-{training.run}" for mini in MINIS}
+    for mini in MINIS:
+        cluster.on(mini, "sleep 0.2")
+        moment = cluster.on(mini, "date '+%Y-%m-%d %H:%M:%S'")
+        cluster.on(mini, f"cat >> {training.path(mini)}", data=lines(moment, text[mini], 50))
+    for mini in MINIS:
+        assert len(cluster.entries(f'{{node="{mini.name}"}} |= "{text[mini]} "', 50)) == 50
+    training.prove()
+
+
+@pytest.mark.parametrize("longer", [True, False], ids=["longer", "shorter"])
+@pytest.mark.parametrize("agent", ["agent up", "agent down", "agent killed"])
+def test_new_run_in_a_file_of_the_same_name(cluster, training, agent, longer):
+    """A new file of the same name replaces a delivered one"""
+    path, mark = f"{FOLDER}/worker-rank0-{training.run}.log", training.run
+    cluster.on(MINI, f"mkdir -p -m 1777 {FOLDER}; cat > {path}", data=lines(stamp(cluster, 2), f"{mark}-old", 300))
+    assert arrived(cluster, f"{mark}-old", 300) == list(range(300))
+    if agent == "agent down":
+        cluster.on(MINI, "systemctl stop promtail")
+    elif agent == "agent killed":
+        cluster.on(MINI, "systemctl kill --signal=KILL promtail; systemctl stop promtail")
+    count = 600 if longer else 100
+    cluster.on(MINI, f"cat > {path}.new && mv {path}.new {path}", data=lines(stamp(cluster), f"{mark}-new", count))
+    cluster.on(MINI, "systemctl start promtail")
+    assert arrived(cluster, f"{mark}-new", count) == list(range(count))
+    assert arrived(cluster, f"{mark}-old", 300) == list(range(300))
+
+
+@pytest.mark.parametrize("agent", ["agent up", "agent down"])
+def test_deleted_and_made_again(cluster, training, agent):
+    """A delivered file is deleted and made again, its inode used anew"""
+    path, mark = f"{FOLDER}/worker-rank0-{training.run}.log", training.run
+    cluster.on(MINI, f"mkdir -p -m 1777 {FOLDER}; cat > {path}", data=lines(stamp(cluster, 2), f"{mark}-old", 200))
+    assert arrived(cluster, f"{mark}-old", 200) == list(range(200))
+    if agent == "agent down":
+        cluster.on(MINI, "systemctl stop promtail")
+    cluster.on(MINI, f"rm {path}; cat > {path}", data=lines(stamp(cluster), f"{mark}-new", 300))
+    cluster.on(MINI, "systemctl start promtail")
+    assert arrived(cluster, f"{mark}-new", 300) == list(range(300))
+    assert arrived(cluster, f"{mark}-old", 200) == list(range(200))
+
+
+def test_symbolic_link(cluster, training):
+    """The watched name is a link to the file, as Ray's to its latest run"""
+    mark, target = training.run, f"/srv/{training.run}-1.log"
+    cluster.on(MINI, f"mkdir -p -m 1777 {FOLDER}; cat > {target}", data=lines(stamp(cluster), f"{mark}-one", 50))
+    cluster.on(MINI, f"ln -s {target} {FOLDER}/worker-rank0-{mark}.log")
+    assert arrived(cluster, f"{mark}-one", 50) == list(range(50))
+    cluster.on(MINI, f"cat >> {target}", data=lines(stamp(cluster), f"{mark}-one", 50, first=50))
+    assert arrived(cluster, f"{mark}-one", 100) == list(range(100))
+    other = f"/srv/{training.run}-2.log"
+    cluster.on(MINI, f"cat > {other}", data=lines(stamp(cluster), f"{mark}-two", 80))
+    cluster.on(MINI, f"ln -sfn {other} {FOLDER}/worker-rank0-{mark}.log")
+    assert arrived(cluster, f"{mark}-two", 80) == list(range(80))
+    cluster.on(MINI, f"rm {target} {other}")
+
+
+def test_many_files(cluster, training):
+    """5,000 files in the folder, one line each"""
+    mark = training.run
+    script = f"""
+        mkdir -p -m 1777 {FOLDER}
+        python3 - <<'END'
+import time
+for n in range(5000):
+    with open(f"{FOLDER}/worker-rank0-{mark}-{{n}}.log", "w") as file:
+        file.write(time.strftime("%Y-%m-%d %H:%M:%S") + f",000 | INFO | rank:0 | {mark} n={{n:06d}}\\n")
+END
+    """
+    cluster.on(MINI, script)
+    query = f'sum(count_over_time({{node="{MINI.name}"}} |= "{mark} " [1h]))'
+    cluster.wait_count(query, 5000, timeout=60)
+    cluster.on(MINI, f"find {FOLDER} -name '*{mark}*' -delete")
+    # Streams of files that are gone must not be in the way of later tests.
+    cluster.on(MINI, "systemctl restart promtail")
+    agent_ready(cluster, MINI)
+
+
+def test_file_in_a_folder_that_comes_later(cluster, training):
+    """Folder removed and made again while the agent runs"""
+    mark, folder = training.run, LOGS
+    cluster.on(
+        MINI, f"mkdir -p -m 1777 {folder}; cat > {folder}/worker-rank0-{mark}.log", data=lines(stamp(cluster), mark, 20)
+    )
+    assert arrived(cluster, mark, 20) == list(range(20))
+    cluster.on(MINI, f"mv {folder} {folder}.gone")
+    cluster.on(MINI, "sleep 3")
+    cluster.on(MINI, f"rm -rf {folder}; mv {folder}.gone {folder}")
+    cluster.on(MINI, f"cat >> {folder}/worker-rank0-{mark}.log", data=lines(stamp(cluster), mark, 20, first=20))
+    assert arrived(cluster, mark, 40) == list(range(40))
+
+
+def test_rename_within_the_glob(cluster, training):
+    """LIMIT: a file renamed to a name that is watched too shows once more under the other `filename`"""
+    path, mark = f"{FOLDER}/worker-rank0-{training.run}.log", training.run
+    cluster.on(MINI, f"mkdir -p -m 1777 {FOLDER}; cat > {path}", data=lines(stamp(cluster), mark, 100))
+    assert arrived(cluster, mark, 100) == list(range(100))
+    cluster.on(MINI, f"mv {path} {path.replace('.log', '-old.log')}")
+    assert arrived(cluster, mark, 200) == sorted([*range(100), *range(100)])
+
+
+@pytest.mark.slow
+def test_two_rotations_in_an_outage(cluster, training):
+    """LIMIT: several rotations while Loki is down: the files in the middle are lost"""
+    training.start([MINI], rate=50)
+    training.stop()
+    assert training.settle(15) is not None
+    training.start([MINI], rate=50, rotate=20_000)
+    with store_down(cluster, training):
+        training.wait_written(600)
+    training.stop()
+    names = cluster.on(MINI, f"cd {FOLDER} && grep -c . worker-*{training.run}.log worker-*{training.run}.log.?")
+    counts = {name: int(count) for name, _, count in (line.rpartition(":") for line in names.splitlines())}
+    assert len(counts) >= 4
+    newest, oldest = min(counts, key=len), max(counts)
+    query = f'{{node="{MINI.name}"}} |= "run={training.run}"'
+    found = cluster.entries(query, counts[newest] + counts[oldest])
+    # The file that was open when Loki went, and the one that is open now.
+    assert counts[newest] + counts[oldest] <= len(found) < sum(counts.values())
+
+
+@pytest.mark.slow
+def test_cut_and_refilled_in_an_outage(cluster, training):
+    """LIMIT: a file cut to zero and refilled beyond its old length while Loki is down loses that length"""
+    path, mark = f"{FOLDER}/worker-rank0-{training.run}.log", training.run
+    cluster.on(MINI, f"mkdir -p -m 1777 {FOLDER}; cat > {path}", data=lines(stamp(cluster, 2), f"{mark}-a", 300))
+    assert arrived(cluster, f"{mark}-a", 300) == list(range(300))
+    with store_down(cluster):
+        # The agent has read one more batch and stands still.
+        cluster.on(MINI, f"cat >> {path}", data=lines(stamp(cluster), f"{mark}-a", 1, first=300))
+        cluster.on(MINI, "sleep 3")
+        cluster.on(MINI, f"cat >> {path}", data=lines(stamp(cluster), f"{mark}-a", 1, first=301))
+        cluster.on(MINI, "sleep 3")
+        cluster.on(MINI, f": > {path}; cat >> {path}", data=lines(stamp(cluster), f"{mark}-b", 900))
+    assert 0 < len(arrived(cluster, f"{mark}-b", 1)) <= 900
