@@ -47,6 +47,19 @@ def executable(pid: int) -> str | None:
         return None
 
 
+def age(pid: int) -> float | None:
+    """Seconds since a process was started; none when it is gone.
+
+    Source: proc_pid_stat(5), field 22 (clock ticks after boot), counted behind the name, which may hold spaces.
+    """
+    try:
+        fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+        uptime = float((PROC / "uptime").read_text().split()[0])
+    except OSError:
+        return None
+    return uptime - int(fields[19]) / os.sysconf("SC_CLK_TCK")
+
+
 def pids() -> list[int]:
     """Processes of this host; those of its containers (other PID namespaces) are left out."""
     own = os.readlink(PROC / "self/ns/pid")

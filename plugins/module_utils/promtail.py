@@ -5,14 +5,18 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import json
 import os
 import pwd
 import shutil
 import tempfile
+import urllib.error
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+
+from ansible_collections.smolcluster.logging.plugins.module_utils import loki
 
 Run = Callable[[list[str]], tuple[int, str, str]]
 
@@ -141,6 +145,28 @@ def check_config(program: Path, config: dict, run: Run) -> None:
                     f"Promtail refuses the source {scrape['job_name']}: {said[-1] if said else f'exit code {code}'}. "
                     "Mend it in promtail_sources; nothing was changed, and an agent that ran runs on"
                 )
+
+
+def check_client(url: str) -> None:
+    """Make sure that what answers at a client's address is Loki; nobody answering is no error, it may be down.
+
+    Parameters:
+        url: address that lines are sent to.
+
+    Raises:
+        PromtailError: somebody answers who does not know it: the agent would drop every line.
+    """
+    try:
+        # Loki refuses to be read there (405); a proxy before it may ask for a password (401).
+        loki.DIRECT.open(url, timeout=5).close()
+    except urllib.error.HTTPError as error:
+        if error.code == 404:
+            raise PromtailError(
+                f"{url} is not Loki: it answers 404. Set promtail_loki_url; nothing was changed, and an agent that ran "
+                "runs on"
+            ) from error
+    except (OSError, http.client.HTTPException):
+        return
 
 
 def foreign_unit(path: Path, fragment: str) -> str | None:

@@ -47,7 +47,13 @@ class Systemd:
         if code:
             raise RuntimeError(f"systemctl {' '.join(words)}: {(err or out).strip()}")
 
-    def journal(self, lines: int = 15) -> str:
-        """Last lines of the service's own output."""
-        _, out, _ = self._run(["journalctl", "--unit", self.name, f"--lines={lines}", "--no-pager", "--output=cat"])
+    def journal(self, lines: int = 15, seconds: int | None = None) -> str:
+        """Last lines of the service's own output.
+
+        Parameters:
+            lines: how many at most.
+            seconds: how old they may be; none is any age.
+        """
+        words = ["journalctl", "--unit", self.name, f"--lines={lines}", "--no-pager", "--output=cat"]
+        _, out, _ = self._run([*words, *([f"--since=-{seconds}s"] if seconds else [])])
         return out.strip()

@@ -13,7 +13,7 @@ description:
   - A file that was not there before is removed at the end, and so are its folders.
 author: [SmolCluster contributors (@smolcluster)]
 attributes:
-  check_mode: {support: none, description: It would have nothing to look at.}
+  check_mode: {support: partial, description: Writes no line; looks whether agent and Loki answer.}
   diff_mode: {support: none, description: It changes nothing that stays.}
 options:
   loki_url: {description: Base address of Loki., type: str, required: true}
@@ -23,7 +23,7 @@ options:
     description: Line in the notation of Python's C(logging.Formatter); without one the bare marker is written.
     type: str
     default: "%(message)s"
-  lines: {description: How many lines are written., type: int, default: 5}
+  lines: {description: How many lines are written., type: int, default: 20}
   timeout: {description: Seconds that the lines may take together., type: int, default: 30}
   zone: {description: IANA name of the zone of the lines' times; C(Local) is the node's own., type: str, default: Local}
 """
@@ -36,8 +36,8 @@ EXAMPLES = r"""
     sample: "%(asctime)s | %(levelname)s | rank:verify | %(message)s"
 """
 RETURN = r"""
-written: {description: Number of lines written., returned: always, type: int, sample: 5}
-delivered: {description: Number of lines found in Loki., returned: always, type: int, sample: 5}
+written: {description: Number of lines written., returned: always, type: int, sample: 20}
+delivered: {description: Number of lines found in Loki., returned: always, type: int, sample: 20}
 labels: {description: Labels of the lines as found., returned: always, type: dict}
 latency:
   description: >-
@@ -73,6 +73,10 @@ from ansible_collections.smolcluster.logging.plugins.module_utils.systemd import
 
 # Seconds; Loki refuses what is further in the future (creation_grace_period of the role docker_loki_grafana).
 FUTURE = 4200
+
+
+class AgentError(Exception):
+    """The agent does not run or does not answer; the text says which."""
 
 
 def percentiles(values: list[float]) -> dict[str, float]:
@@ -192,15 +196,41 @@ class Probe:
                 )
         return results
 
+    def look_only(self) -> dict:
+        """Look at agent and Loki without writing a line.
+
+        Returns:
+            Results of the module.
+        """
+        results = {"changed": False, "written": 0, "delivered": 0, "labels": {}, "cause": ""}
+        try:
+            results["clock_skew"] = round(loki.skew(self.params["loki_url"]), 1)
+            self.metrics()
+        except (loki.LokiError, AgentError) as error:
+            results["cause"] = str(error)
+        return results
+
+    def metrics(self) -> str:
+        """The agent's own metrics.
+
+        Raises:
+            AgentError: it does not run or does not answer.
+        """
+        if not self.service.pid():
+            raise AgentError("the agent does not run; `journalctl -u promtail` says why")
+        port = self.params["http_port"]
+        try:
+            with loki.DIRECT.open(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+                return answer.read().decode()
+        except (urllib.error.URLError, OSError) as error:
+            raise AgentError(f"the agent does not answer on port {port}: {error}") from error
+
     def cause(self, skew: float) -> str:
         """Why lines are missing, from what the agent says of itself."""
-        if not self.service.pid():
-            return "the agent does not run; `journalctl -u promtail` says why"
         try:
-            with loki.DIRECT.open(f"http://127.0.0.1:{self.params['http_port']}/metrics", timeout=5) as answer:
-                metrics = answer.read().decode()
-        except (urllib.error.URLError, OSError) as error:
-            return f"the agent does not answer on port {self.params['http_port']}: {error}"
+            metrics = self.metrics()
+        except AgentError as error:
+            return str(error)
         journal = self.service.journal(30)
         if str(self.path) not in metrics:
             refused = [line for line in journal.splitlines() if "permission denied" in line]
@@ -223,13 +253,15 @@ def main() -> None:
             "http_port": {"type": "int", "required": True},
             "path": {"type": "str", "required": True},
             "sample": {"type": "str", "default": "%(message)s"},
-            "lines": {"type": "int", "default": 5},
+            "lines": {"type": "int", "default": 20},
             "timeout": {"type": "int", "default": 30},
             "zone": {"type": "str", "default": "Local"},
         },
+        supports_check_mode=True,
     )
+    probe = Probe(module)
     try:
-        module.exit_json(**Probe(module).run())
+        module.exit_json(**(probe.look_only() if module.check_mode else probe.run()))
     except OSError as error:
         module.fail_json(msg=f"{module.params['path']}: a line cannot be written: {error}")
 

@@ -83,12 +83,13 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.smolcluster.logging.plugins.module_utils import linux, loki, promtail
 from ansible_collections.smolcluster.logging.plugins.module_utils.files import Change, Folder, Link, TextFile
+from ansible_collections.smolcluster.logging.plugins.module_utils.metrics import Metrics
 from ansible_collections.smolcluster.logging.plugins.module_utils.systemd import Systemd
 
 DEPLOYMENT = "PROMTAIL_DEPLOYMENT"
@@ -125,6 +126,8 @@ class Deployment:
         files = {path: text.replace("@python@", interpreter()) for path, text in self.params["files"].items()}
         texts = [part for file in files.items() for part in file]
         self.deployment = promtail.digest_of_texts(self.params["version"], *texts)
+        scrapes = self.params["config"]["scrape_configs"]
+        self.targets = sum(len(scrape.get("static_configs", [])) for scrape in scrapes)
         self.changes: list[Change] = [Link(self.home / "current", self.params["version"])]
         for path, text in files.items():
             private = path == self.params["config_file"]
@@ -223,6 +226,8 @@ class Deployment:
             if result["restarted"]:
                 made = pending[0].made if unpack else self.folder
                 promtail.check_config(made / promtail.PROGRAM, self.params["config"], self.run)
+                for client in self.params["config"]["clients"]:
+                    promtail.check_client(client["url"])
             if adopt:
                 result["retired"] = self.retire(strays)
         except (promtail.PromtailError, RuntimeError, OSError):
@@ -237,7 +242,7 @@ class Deployment:
         return result
 
     def unpacked(self) -> Path:
-        """Folder with the version from the archive, beside its place; the archive is not needed any more.
+        """Folder with the version from the archive, beside its place; the archive is cleared away in any case.
 
         Raises:
             PromtailError: there is no archive, or its program does not start here.
@@ -245,9 +250,10 @@ class Deployment:
         if not self.params["archive"]:
             raise promtail.PromtailError(f"version {self.params['version']} is not installed and no archive given")
         archive = Path(self.params["archive"])
-        made = promtail.unpack(archive, self.folder, self.run)
-        archive.unlink()
-        return made
+        try:
+            return promtail.unpack(archive, self.folder, self.run)
+        finally:
+            archive.unlink(missing_ok=True)
 
     def retire(self, strays: list[int]) -> list[str]:
         """Stop other Promtails; one that does not stop within 10 s is killed.
@@ -265,13 +271,15 @@ class Deployment:
                 self.service.do("disable", "--now", unit)
                 retired.append(unit)
                 continue
-            os.kill(pid, signal.SIGTERM)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
             retired.append(words)
         deadline = time.monotonic() + 10
         while (alive := [pid for pid in strays if linux.command_line(pid)]) and time.monotonic() < deadline:
             time.sleep(0.1)
         for pid in alive:
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         return retired
 
     def switch(self, pending: list[Change], retired: list[str]) -> None:
@@ -325,6 +333,7 @@ class Deployment:
                 change.undo()
             self.service.do("daemon-reload")
             if before.get("ActiveState") != "active":
+                self.run(["systemctl", "reset-failed", name])
                 return "nothing ran before and nothing was left running"
             self.service.do("start", name)
             if self.service.state().get("ActiveState") != "active":
@@ -334,7 +343,7 @@ class Deployment:
         return "the agent that ran before runs again"
 
     def observe(self) -> None:
-        """Wait until the new agent answers and is still the process that was started.
+        """Wait until the new agent answers, has all its targets and is still the process that was started.
 
         Not `/ready`: that is an error until a file is followed (Promtail 3.6, server.go).
 
@@ -347,14 +356,17 @@ class Deployment:
             pid = self.service.pid()
             try:
                 with loki.DIRECT.open(url, timeout=5) as answer:
-                    if answer.status == 200 and pid and self.service.pid() == pid and self.stale() is None:
-                        return
+                    targets = Metrics(answer.read().decode()).total("promtail_targets_active_total")
+                if targets >= self.targets and pid and self.service.pid() == pid and self.stale() is None:
+                    return
             except (http.client.HTTPException, OSError):
                 pass
             if int(self.service.state().get("NRestarts") or 0) > 1:
                 raise promtail.PromtailError("the agent dies right after its start")
             time.sleep(0.1)
-        raise promtail.PromtailError(f"the agent does not answer at {url} within {self.params['timeout']} s")
+        raise promtail.PromtailError(
+            f"the agent does not answer at {url}, or not with {self.targets} targets, within {self.params['timeout']} s"
+        )
 
 
 def interpreter() -> str:

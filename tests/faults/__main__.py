@@ -16,7 +16,10 @@ BEGIN, END = "<!-- results: made by `make test-slow` -->", "<!-- end of results 
 
 def table(rows: list[dict]) -> str:
     """The results as Markdown, those of the controls last."""
-    lines = ["| fault | lines written | lost | duplicated | seconds to catch up |", "|---|---|---|---|---|"]
+    lines = [
+        "| fault | lines written | lost | duplicated | seconds to catch up, where it was measured |",
+        "|---|---|---|---|---|",
+    ]
     for row in sorted(rows, key=lambda row: row["fault"].startswith("CONTROL")):
         catch_up = "-" if row["catch_up"] is None else row["catch_up"]
         lines.append(f"| {row['fault']} | {row['written']:,} | {row['lost']} | {row['duplicated']} | {catch_up} |")

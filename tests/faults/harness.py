@@ -99,6 +99,16 @@ class Training:
         self.stem = f"-{self.run}"
         self.healed: float | None = None
         self.began = time.time_ns()
+        # For tests that write without ranks: numbers of the lines in Loki, by the mark that the lines have.
+        self.seen: dict[str, list[int]] = {}
+
+    def record_seen(self) -> None:
+        """Keep a row of a test without ranks; every number from 0 to the last one seen was written once."""
+        if self.seen:
+            written = sum(max(numbers) + 1 for numbers in self.seen.values())
+            unique = sum(len(set(numbers)) for numbers in self.seen.values())
+            found = sum(len(numbers) for numbers in self.seen.values())
+            record(Row(self.fault, written, written - unique, found - unique, None))
 
     def path(self, host: Host, folder: str = FOLDER) -> str:
         """Log file of the rank on a host."""

@@ -26,6 +26,7 @@ def test_agent_killed(cluster, training, loki):
     training.prove()
 
 
+@pytest.mark.slow
 def test_agent_killed_again_and_again(cluster, training):
     """`kill -9` of the agent five times while Loki is down"""
     training.start(MINIS, rate=50)
@@ -54,6 +55,7 @@ def test_agent_stopped_and_started(cluster, training, loki):
     training.prove()
 
 
+@pytest.mark.slow
 def test_agents_restarted_often(cluster, training):
     """Ten restarts of the agent while Loki is up"""
     training.start(MINIS, rate=200)
@@ -76,6 +78,7 @@ def test_redeployment_in_an_outage_does_not_hang(cluster, training):
     cluster.deploy("--tags", "promtail")
 
 
+@pytest.mark.slow
 def test_version_change_in_an_outage(cluster, training, artifacts, tmp_path):
     """Change of the agent's version while Loki is down"""
     archive = Path(artifacts["promtail_base_url"].removeprefix("file://")) / f"v{artifacts['promtail_version']}"

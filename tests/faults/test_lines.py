@@ -133,6 +133,7 @@ def test_disk_of_the_mini_is_full(cluster, training):
     agent_ready(cluster, MINI)
 
 
+@pytest.mark.slow
 def test_disk_of_loki_is_full(cluster, training):
     """Loki's disk full for 20 s, then healed"""
     # On a small file system of its own; what was stored before is not to be seen meanwhile.

@@ -44,6 +44,7 @@ def test_controller_restarted(cluster, training):
     training.prove()
 
 
+@pytest.mark.slow
 def test_loki_killed_in_the_middle_of_a_backlog(cluster, training):
     """`kill -9` of Loki while the backlog of an outage arrives"""
     training.start(MINIS, rate=200)

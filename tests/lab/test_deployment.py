@@ -69,7 +69,7 @@ def test_verify_shows_every_node(lab: Lab):
     play = lab.play("playbooks/verify.yml")
     assert play.code == 0, play.output
     for mini in MINIS:
-        assert len(re.findall(rf"^\s+{mini.name} +smolcluster-(?:server|worker) +5/5", play.output, re.M)) == 2
+        assert len(re.findall(rf"^\s+{mini.name} +smolcluster-(?:server|worker) +20/20", play.output, re.M)) == 2
 
 
 @pytest.mark.parametrize("mini", MINIS, ids=lambda host: host.zone)

@@ -104,12 +104,13 @@ def test_port_of_the_agent_is_taken(lab: Lab):
         lab.on(MINI, "pkill -f '[h]ttp.server 9099'")
 
 
-def test_port_of_loki_is_taken(lab: Lab):
+@pytest.mark.parametrize("port", ["docker_loki_grafana_loki_port", "docker_loki_grafana_grafana_port"])
+def test_port_on_the_controller_is_taken(lab: Lab, port):
     lab.on(CONTROLLER, "setsid python3 -m http.server 3199 >/dev/null 2>&1 & true")
     lab.on(CONTROLLER, "until ss -Hltn | grep -q :3199; do :; done")
     try:
-        play = lab.play("site.yml", docker_loki_grafana_loki_port=3199)
-        refused(play, CONTROLLER.name, "port 3199 is taken by python3", "docker_loki_grafana_loki_port")
+        play = lab.play("site.yml", **{"docker_loki_grafana_grafana_enabled": True, port: 3199})
+        refused(play, CONTROLLER.name, "port 3199 is taken by python3", port)
     finally:
         lab.on(CONTROLLER, "pkill -f '[h]ttp.server 3199'")
 
@@ -129,3 +130,23 @@ def test_docker_missing_with_installation_off(tmp_path: Path):
     command = ["ansible-playbook", "-i", str(tmp_path / "hosts.json"), "site.yml"]
     command += ["--tags", "docker_loki_grafana", "--extra-vars", "docker_loki_grafana_docker_source=present"]
     refused(Play.of(command, ROOT), "bare", "Docker is missing", "docker compose version")
+
+
+def test_controller_by_its_own_loopback_address(lab: Lab):
+    play = lab.play("site.yml", smolcluster_address="127.0.0.1")
+    refused(play, CONTROLLER.name, "mini1, mini2, mini3 would reach themselves", "smolcluster_address")
+
+
+def test_somebody_else_at_lokis_address(lab: Lab):
+    lab.on(MINI, "setsid python3 -m http.server 3198 --bind 127.0.0.1 --directory /var/empty >/dev/null 2>&1 & true")
+    lab.on(MINI, "until ss -Hltn | grep -q :3198; do :; done")
+    before = lab.agent_pid(MINI)
+    try:
+        play = lab.play(
+            "site.yml", "--tags", "promtail", "--limit", MINI.name, promtail_loki_url="http://127.0.0.1:3198"
+        )
+        assert play.code != 0
+        assert "is not Loki: it answers 404. Set promtail_loki_url" in " ".join(play.output.split())
+        assert lab.agent_pid(MINI) == before
+    finally:
+        lab.on(MINI, "pkill -f '[h]ttp.server 3198'")

@@ -233,3 +233,22 @@ def test_refusal_of_loki_holds_its_own_words(stand_in):
 def test_silent_loki_is_named():
     with pytest.raises(loki.LokiError, match=r"http://127\.0\.0\.1:9 does not answer"):
         loki.skew("http://127.0.0.1:9")
+
+
+def test_somebody_else_at_lokis_address_is_refused_and_nobody_is_not():
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(404 if self.path == "/elsewhere" else 405)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        promtail.check_client(f"{url}/loki/api/v1/push")
+        with pytest.raises(promtail.PromtailError, match=r"is not Loki: it answers 404. Set promtail_loki_url"):
+            promtail.check_client(f"{url}/elsewhere")
+        server.shutdown()
+    promtail.check_client("http://127.0.0.1:9/loki/api/v1/push")

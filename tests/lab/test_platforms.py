@@ -1,0 +1,98 @@
+"""Every platform gets its own archive, downloaded once. The archives of other platforms are dummies that never run."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import threading
+
+import pytest
+
+from lab import artifacts
+from tests.lab.harness import MINIS, Lab
+
+VERSION = "3.6.11"
+
+
+class Counting(http.server.SimpleHTTPRequestHandler):
+    """Serves a folder and keeps the paths that were asked for."""
+
+    asked: list[str]
+
+    def do_GET(self):
+        self.asked.append(self.path)
+        super().do_GET()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def mirror(tmp_path):
+    """Address of a mirror with dummy archives, and the list of what is asked of it."""
+    folder = tmp_path / f"v{VERSION}"
+    folder.mkdir()
+    for platform in ("linux-amd64", "linux-arm64", "linux-arm"):
+        program = tmp_path / f"promtail-{platform}"
+        program.write_text(f"dummy program of {platform}, never run\n")
+        artifacts.archive(program, folder / f"promtail-{platform}.zip")
+    artifacts.write_sums(folder)
+    Counting.asked = []
+    handler = functools.partial(Counting, directory=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", Counting.asked
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("architecture", "platform"), [("aarch64", "linux-arm64"), ("armv7l", "linux-arm"), ("x86_64", "linux-amd64")]
+)
+def test_archive_of_the_platform_is_downloaded_once_and_checked_on_the_node(
+    lab: Lab, mirror, tmp_path, architecture, platform
+):
+    url, asked = mirror
+    pids = [lab.agent_pid(mini) for mini in MINIS]
+    # What a node of this architecture would say of itself.
+    node = {"system": "Linux", "architecture": architecture, "glibc": "2.41", "systemd": True, "archive": None}
+    node |= {"home": "ours", "user": "ours", "foreign_unit": None, "port_holder": None, "strays": [], "leftovers": []}
+    play = lab.play(
+        "site.yml",
+        "--tags",
+        "promtail",
+        __promtail_node=node,
+        promtail_version=VERSION,
+        promtail_base_url=url,
+        # The pinned sum is that of the real archive; a mirror's own SHA256SUMS counts for archives of one's own.
+        __promtail_known_checksums={VERSION: {}},
+        promtail_download_dir=f"{tmp_path}/kept",
+    )
+    assert play.code != 0
+    for mini in MINIS:
+        assert play.recap[mini.name]["failed"] == 1
+    assert f"the program in promtail-{platform}.zip does not start on this node" in " ".join(play.output.split())
+    assert asked.count(f"/v{VERSION}/promtail-{platform}.zip") == 1
+    assert not [path for path in asked if path.endswith(".zip") and platform + ".zip" not in path]
+    assert [lab.agent_pid(mini) for mini in MINIS] == pids
+    for mini in MINIS:
+        assert lab.on(mini, "ls -A /opt/promtail | grep -E 'zip|3.6.11'; true") == ""
+
+
+def test_damaged_archive_is_refused_by_its_sum(lab: Lab, mirror, tmp_path):
+    url, _ = mirror
+    sums = tmp_path / f"v{VERSION}" / "SHA256SUMS"
+    sums.write_text("".join(f"{'0' * 64}  {line.split()[1]}\n" for line in sums.read_text().splitlines()))
+    play = lab.play(
+        "site.yml",
+        "--tags",
+        "promtail",
+        promtail_version=VERSION,
+        promtail_base_url=url,
+        __promtail_known_checksums={VERSION: {}},
+        promtail_download_dir=f"{tmp_path}/kept",
+    )
+    assert play.code != 0
+    assert "is not to be had" in play.output
+    assert "checksum" in play.output
+    for mini in MINIS:
+        assert lab.on(mini, "ls -A /opt/promtail | grep -E 'zip|3.6.11'; true") == ""
