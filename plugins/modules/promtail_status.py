@@ -37,7 +37,7 @@ status:
   contains:
     running: {description: Whether the service runs., type: bool}
     version: {description: Version of the agent., type: str}
-    uptime: {description: Seconds since its start., type: float}
+    uptime: {description: Seconds since its start., type: int}
     sent: {description: Lines delivered since its start., type: int}
     retried: {description: Batches sent again since its start., type: int}
     dropped: {description: Lines given up since its start by Promtail's name of the reason., type: dict}
@@ -47,6 +47,8 @@ status:
     last_line: {description: Seconds since the time of the node's newest line in Loki within a day., type: float}
     clock_skew: {description: Seconds by which the node's clock is ahead of Loki's., type: float}
     others: {description: Command lines of other Promtails on the node., type: list, elements: str}
+    positions_age: {description: Seconds since the agent saved how far it has read., type: int}
+    notes: {description: What is worth knowing and no problem., type: list, elements: str}
 problems:
   description: What is wrong, each with the way out; empty when all is well.
   returned: always
@@ -54,22 +56,62 @@ problems:
   elements: str
 """
 
+import http.client
+import json
 import os
 import re
 import time
-from urllib.error import URLError
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.smolcluster.logging.plugins.module_utils import linux, loki, promtail
 from ansible_collections.smolcluster.logging.plugins.module_utils.metrics import Metrics
 from ansible_collections.smolcluster.logging.plugins.module_utils.systemd import Systemd
 
+# Seconds.
 DAY = 86400
-# Seconds; the agent saves its positions every 10.
-UNSAVED = 60
-# Seconds that clocks may differ; a date without fractions tells them to half a second.
-SKEW = 2
-TOO_OLD = "too far behind"
+UNSAVED = 60  # the agent saves its positions every 10
+CLOCK = 1
+FUTURE = 4200  # Loki refuses what is farther ahead (creation_grace_period of the role docker_loki_grafana)
+RECENT = 30  # a batch that cannot be sent is tried again more often than this
+# A try that hangs ends after 10 s, and the next one comes at most 5 s later (backoff_config of the role promtail).
+RETRY = 16
+
+# Promtail's words, clients/pkg/promtail/client/client.go.
+RETRIED = "error sending batch, will retry"
+REFUSED = "final error sending batch"
+ERROR = re.compile(r"^error|level=error(?!.*context canceled)")  # what a stop cancels is no cause
+# What systemd, not the service, writes to the service's journal.
+SYSTEMD = re.compile(r"\S+\.service: |(Start|Stopp)(ed|ing) ")
+# What Loki says of lines that it refuses, and what is to be done.
+REFUSALS = {
+    "too far behind": (
+        "lines that are read again after a crash are refused so, harmlessly; others are lost when a clock was set back "
+        "by more than an hour"
+    ),
+    "timestamp too new": "set this node's clock, or promtail_timezone to the zone of the lines",
+    "timestamp too old": "they are older than Loki keeps lines; raise docker_loki_grafana_retention to have them",
+    "HTTP status 404": "set promtail_loki_url to Loki's address",
+}
+# Promtail's other reasons for giving up lines.
+REASONS = {
+    "line_too_long": "they are longer than max_line_size of the agent; let training write shorter lines",
+    "rate_limited": "Loki takes no more per second; raise its limits ingestion_rate_mb and per_stream_rate_limit",
+    "stream_limited": "they have more sets of labels than max_streams of the agent; remove that limit",
+}
+
+
+class AgentError(Exception):
+    """The agent does not answer; the text says why."""
+
+
+def secret_free(text: str) -> str:
+    """A text without the user and password of the addresses in it, on one line."""
+    return re.sub(r"//[^/@\s]+@", "//***@", " ".join(text.split()))
+
+
+def in_brackets(lines: list[str]) -> str:
+    """The last of lines in brackets, to stand behind a word; empty without any."""
+    return f" ({lines[-1].strip()})" if lines else ""
 
 
 class Status:
@@ -83,9 +125,11 @@ class Status:
         self.params = module.params
         self.service = Systemd(module.run_command, self.params["service"])
         self.problems: list[str] = []
+        self.notes: list[str] = []
+        self.loki_answers = False
         self.status: dict = dict.fromkeys(
             ("running", "version", "uptime", "sent", "retried", "dropped", "cut", "files", "backlog", "last_line",
-             "clock_skew", "others")
+             "clock_skew", "others", "positions_age")
         )  # fmt: skip
 
     def gather(self) -> dict:
@@ -94,102 +138,212 @@ class Status:
         Returns:
             Results of the module.
         """
-        pid = self.service.pid()
+        state = self.service.state() if Systemd.present() else {}
+        pid = int(state.get("MainPID") or 0)
         self.status["running"] = bool(pid)
+        if not pid:
+            self.problems.append(self.stopped(state))
+        self.others(pid)
+        self.store()
+        if pid:
+            age = linux.age(pid)
+            self.status["uptime"] = None if age is None else int(age)
+            self.agent()
+            self.positions()
+        return {
+            "changed": False,
+            "status": {**self.status, "notes": [secret_free(note) for note in self.notes]},
+            "problems": [secret_free(problem) for problem in self.problems],
+        }
+
+    def stopped(self, state: dict[str, str]) -> str:
+        """Why the service does not run.
+
+        Parameters:
+            state: the service's properties; empty without systemd.
+        """
+        name, deploy = self.service.name, "`ansible-playbook site.yml --tags promtail`"
+        if state.get("LoadState", "not-found") == "not-found":
+            return f"the agent does not run: it is not installed. {deploy} deploys and starts it"
+        start = f"`systemctl start {name}` on the node starts it"
+        if state.get("ActiveState") in ("inactive", "deactivating"):
+            return f"the agent does not run: it was stopped. {start}"
+        said = self.service.journal(50).splitlines()
+        ends = [line for line in said if "Failed with result" in line]
+        if state.get("ActiveState") == "failed":
+            # The unit restarts whatever ends by itself; a stop that takes too long ends so, too.
+            return f"the agent does not run: it was stopped and killed, or failed{in_brackets(ends)}. {start}"
+        own = [line for line in said if not SYSTEMD.match(line)]
+        errors = [line for line in own if ERROR.search(line)] or own or ends
+        return (
+            f"the agent does not run: it is starting anew, or fails to start{in_brackets(errors)}. If it stays so, "
+            f"{deploy} says what is wrong"
+        )
+
+    def others(self, pid: int) -> None:
+        """Promtails that are not the service.
+
+        Parameters:
+            pid: main process of the service; 0 when it does not run.
+        """
+        unit = f"{self.service.name}.service"
+        # The service may just have started anew, under another process.
         others = [other for other in linux.processes_of(promtail.PROGRAM) if other != pid]
-        self.status["others"] = [" ".join(linux.command_line(other)) for other in others]
+        lines = [" ".join(linux.command_line(other)) for other in others if linux.unit_of(other) != unit]
+        self.status["others"] = [secret_free(line) for line in lines if line]
         if self.status["others"]:
             self.problems.append(
                 f"another Promtail runs here: {', '.join(self.status['others'])}. On the same files it sends every "
-                "line twice; promtail_adopt: true retires it"
+                "line twice; `ansible-playbook site.yml --tags promtail -e promtail_adopt=true` retires it"
             )
-        if pid:
-            self.status["uptime"] = linux.age(pid)
-            self.agent()
-            self.positions()
-        else:
-            words = self.service.journal(1)
+
+    def store(self) -> None:
+        """What Loki says, asked from this node."""
+        url, now, before = self.params["loki_url"], time.time_ns(), time.monotonic()
+        try:
+            skew = loki.skew(url)
+            # The date is cut to whole seconds, and may be of any moment between question and answer.
+            doubt = 0.5 + (time.monotonic() - before) / 2
+            self.status["clock_skew"] = round(skew, 1)
+            query = f"{{node={json.dumps(self.params['node'])}}}"
+            streams = loki.streams(url, query, now - DAY * loki.SECOND, now + DAY * loki.SECOND, 1)
+            times = [int(moment) for stream in streams for moment, _ in stream["values"]]
+        except (loki.LokiError, http.client.HTTPException, LookupError, TypeError, ValueError) as error:
+            words = error if isinstance(error, loki.LokiError) else f"{url} does not answer as Loki does: {error}"
             self.problems.append(
-                f"the agent does not run{f' ({words})' if words else ''}. `ansible-playbook site.yml --tags promtail` "
-                "deploys and starts it"
+                f"this node cannot ask Loki: {words}. Check that Loki runs, that promtail_loki_url is its address, and "
+                "that no firewall is between"
             )
-        self.store()
-        return {"changed": False, "status": self.status, "problems": self.problems}
+            return
+        self.loki_answers = True
+        if times:
+            self.status["last_line"] = round((now - max(times)) / loki.SECOND, 1)
+        if abs(skew) - doubt > CLOCK:
+            self.problems.append(
+                f"this node's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} Loki's"
+                f"{', which may refuse such lines' if skew > FUTURE else ''}. Set it: `timedatectl set-ntp true`"
+            )
+
+    def metrics(self) -> Metrics:
+        """The agent's own metrics; one that has just been started gets some seconds to answer.
+
+        Raises:
+            AgentError: it does not answer.
+        """
+        url = f"http://127.0.0.1:{self.params['http_port']}/metrics"
+        end = time.monotonic() + (3 if (self.status["uptime"] or 0) < 10 else 0)
+        while True:
+            try:
+                with loki.DIRECT.open(url, timeout=5) as answer:
+                    return Metrics(answer.read().decode())
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                if time.monotonic() >= end:
+                    raise AgentError(f"{url}: {getattr(error, 'reason', error)}") from error
+                time.sleep(0.5)
 
     def agent(self) -> None:
         """What the agent's metrics say."""
-        url = f"http://127.0.0.1:{self.params['http_port']}/metrics"
         try:
-            with loki.DIRECT.open(url, timeout=5) as answer:
-                metrics = Metrics(answer.read().decode())
-        except (URLError, OSError) as error:
-            self.problems.append(f"the agent does not answer at {url}: {error}. Restart it: systemctl restart promtail")
+            metrics = self.metrics()
+        except AgentError as error:
+            self.problems.append(
+                f"the agent runs but does not answer at {error}. Compare promtail_http_port with what it was deployed "
+                f"with, or restart it: `systemctl restart {self.service.name}`"
+            )
             return
-        dropped = {
-            key: int(value) for key, value in metrics.by("promtail_dropped_entries_total", "reason").items() if value
-        }
-        unread = metrics.total("promtail_file_bytes_total") - metrics.total("promtail_read_bytes_total")
-        self.status |= {
-            "version": next(iter(metrics.by("promtail_build_info", "version")), None),
-            "sent": int(metrics.total("promtail_sent_entries_total")),
-            "retried": int(metrics.total("promtail_batch_retries_total")),
-            "dropped": dropped,
-            "cut": int(metrics.total("promtail_mutated_entries_total")),
-            "files": int(metrics.total("promtail_files_active_total")),
-            "backlog": max(0, int(unread)),
-        }
-        self.problems += self.losses(dropped)
-        if self.status["retried"] and (words := self.words("error sending batch, will retry", seconds=30)):
-            self.problems.append(f"the agent cannot deliver and tries again: {words}")
+        dropped = metrics.by("promtail_dropped_entries_total", "reason")
+        self.status.update(
+            version=next(iter(metrics.by("promtail_build_info", "version")), None),
+            sent=int(metrics.total("promtail_sent_entries_total")),
+            retried=int(metrics.total("promtail_batch_retries_total")),
+            dropped={reason: int(lines) for reason, lines in dropped.items() if lines},
+            cut=int(metrics.total("promtail_mutated_entries_total")),
+            files=int(metrics.total("promtail_files_active_total")),
+            backlog=self.backlog(metrics),
+        )
+        self.problems += [self.loss(reason, lines) for reason, lines in self.status["dropped"].items()]
+        failure = self.words(RETRIED, RECENT) if self.status["retried"] else ""
+        if failure and (not self.loki_answers or self.still_fails(metrics)):
+            self.problems.append(
+                f"the agent cannot deliver and tries again: {failure} (tries since its start: "
+                f"{self.status['retried']}). Mend that; the lines wait in their files"
+            )
+        if not self.status["files"]:
+            self.notes.append("no file is followed: training has written none yet, or promtail_sources names others")
+        if self.status["cut"]:
+            self.notes.append(f"{self.status['cut']} lines were too long and were cut; whole they are in their files")
 
-    def losses(self, dropped: dict[str, int]) -> list[str]:
-        """What stands behind dropped lines."""
-        problems = []
-        for reason, count in dropped.items():
-            words = self.words("final error sending batch")
-            why = f": {words}" if words else ""
-            if TOO_OLD in why:
-                why += (
-                    ". Lines that are read again after a crash are refused so, harmlessly; others are lost when a "
-                    "clock was set back by more than an hour"
-                )
-            problems.append(f"a batch or more with {count} lines was not taken whole ({reason}){why}")
-        return problems
+    @staticmethod
+    def backlog(metrics: Metrics) -> int:
+        """Bytes of followed files that are not read yet.
 
-    def words(self, phrase: str, seconds: int | None = None) -> str:
-        """Error in the newest line of the agent's journal with a phrase; empty without one."""
-        lines = [line for line in self.service.journal(200, seconds).splitlines() if phrase in line]
+        Promtail sets a file's size and position together, at least every 10 s (tailer.go, MarkPositionAndSize). So
+        their difference is right for one moment; the size of now would count as unread what was read since.
+        """
+        read = metrics.by("promtail_read_bytes_total", "path")
+        sizes = metrics.by("promtail_file_bytes_total", "path")
+        # A file that was cut short is smaller than what was read of it, which must not hide the others.
+        return int(sum(max(0, size - read.get(path, 0)) for path, size in sizes.items()))
+
+    def loss(self, reason: str, lines: int) -> str:
+        """What stands behind lines that the agent gave up.
+
+        Parameters:
+            reason: Promtail's name of it.
+            lines: how many since its start.
+        """
+        if reason in ("line_too_long", "stream_limited"):
+            return f"{lines} lines were dropped ({reason}): {REASONS[reason]}"
+        # Promtail counts a batch as a whole, although Loki takes the rest of its lines.
+        problem = f"a batch or more with {lines} lines was not taken whole ({reason})"
+        words = self.words(REFUSED, (self.status["uptime"] or 0) + 1)
+        ways = [way for phrase, way in REFUSALS.items() if phrase in words]
+        way = ways[0] if ways else REASONS.get(reason, "mend what Loki refuses")
+        again = "then `ansible-playbook site.yml --tags promtail_clean` sends again what the files still hold"
+        return f"{problem}{f': {words}' if words else ''}. What to do: {way}; {again}"
+
+    def words(self, phrase: str, seconds: int) -> str:
+        """Error in the newest line of the agent's journal with a phrase; empty without one.
+
+        Parameters:
+            phrase: part of the line.
+            seconds: how old it may be.
+        """
+        lines = [line for line in self.service.journal(500, seconds).splitlines() if phrase in line]
         found = re.search(r'error="((?:[^"\\]|\\.)*)"', lines[-1]) if lines else None
         return found[1].replace('\\"', '"') if found else ""
 
+    def still_fails(self, before: Metrics) -> bool:
+        """Whether the next try to send fails as well; looks until one has failed or succeeded.
+
+        Parameters:
+            before: the agent's metrics as they were.
+        """
+        end = time.monotonic() + RETRY
+        while time.monotonic() < end:
+            time.sleep(0.5)
+            try:
+                now = self.metrics()
+            except AgentError:
+                return True
+            if now.total("promtail_sent_entries_total") != before.total("promtail_sent_entries_total"):
+                return False
+            if now.total("promtail_batch_retries_total") != before.total("promtail_batch_retries_total"):
+                return True
+        return False
+
     def positions(self) -> None:
         """Whether the agent can save how far it has read."""
+        path = self.params["positions_file"]
         try:
-            unsaved = time.time() - os.stat(self.params["positions_file"]).st_mtime
+            unsaved = time.time() - os.stat(path).st_mtime
+            self.status["positions_age"] = int(unsaved)
         except OSError:
             unsaved = float("inf")
         if min(unsaved, self.status["uptime"] or 0) > UNSAVED:
             self.problems.append(
-                f"{self.params['positions_file']} was not saved for more than {UNSAVED} s: the disk is full or "
-                "read-only. After a restart all is read again"
-            )
-
-    def store(self) -> None:
-        """What Loki says."""
-        url, now = self.params["loki_url"], time.time_ns()
-        try:
-            self.status["clock_skew"] = round(loki.skew(url), 1)
-            query = f'{{node="{self.params["node"]}"}}'
-            streams = loki.streams(url, query, now - DAY * loki.SECOND, now + DAY * loki.SECOND, 1)
-        except loki.LokiError as error:
-            self.problems.append(f"this node cannot ask Loki: {error}")
-            return
-        times = [int(moment) for stream in streams for moment, _ in stream["values"]]
-        if times:
-            self.status["last_line"] = round((now - max(times)) / loki.SECOND, 1)
-        if abs(self.status["clock_skew"]) > SKEW:
-            self.problems.append(
-                f"this node's clock is {self.status['clock_skew']:+.0f} s off Loki's; set it (for example by chrony)"
+                f"{path} was not saved for more than {UNSAVED} s: its disk is full, or its folder is not writable for "
+                f"the agent; `journalctl -u {self.service.name}` says which. Unmended, a restart reads lines again"
             )
 
 

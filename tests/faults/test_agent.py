@@ -47,7 +47,7 @@ def test_agent_stopped_and_started(cluster, training, loki):
         for mini in MINIS:
             begin = time.monotonic()
             cluster.on(mini, "systemctl stop promtail")
-            # The role's stop timeout is 5 s, where Promtail alone hangs for 60 to 90 s.
+            # The role's stop timeout is 2 s, where Promtail alone hangs for 60 to 90 s.
             assert time.monotonic() - begin < 10
         training.wait_written(300)
         for mini in MINIS:

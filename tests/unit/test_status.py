@@ -1,45 +1,61 @@
-"""What the status says of a node, from what its agent, its journal and Loki say."""
+"""What the status says of a node, from what its agent, its journal and Loki say, and how the table shows it."""
 
 from __future__ import annotations
 
 import os
 import time
+import urllib.error
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
 from ansible_collections.smolcluster.logging.plugins.module_utils import linux, loki
 from ansible_collections.smolcluster.logging.plugins.module_utils.metrics import Metrics
 from ansible_collections.smolcluster.logging.plugins.modules import promtail_status
+
+TABLE = Path(__file__).resolve().parents[2] / "playbooks/templates/status.txt.j2"
 
 # As Promtail 3.6.15 gives them, other metrics left out.
 METRICS = """
 # HELP promtail_build_info A metric with a constant '1' value
 # TYPE promtail_build_info gauge
 promtail_build_info{branch="",goarch="amd64",goos="linux",goversion="go1.26.8",revision="unknown",version="3.6.15"} 1
-promtail_batch_retries_total{host="controller:3100",tenant=""} 0
+promtail_batch_retries_total{host="controller:3100",tenant=""} %(retried)d
 promtail_dropped_entries_total{host="controller:3100",reason="ingester_error",tenant=""} %(dropped)d
-promtail_dropped_entries_total{host="controller:3100",reason="line_too_long",tenant=""} 0
+promtail_dropped_entries_total{host="controller:3100",reason="line_too_long",tenant=""} %(too_long)d
 promtail_file_bytes_total{path="/tmp/smolcluster-logs/worker-rank0-mini1.log"} 1.28e+06
 promtail_file_bytes_total{path="/srv/a \\"quoted\\" name.log"} 700
-promtail_files_active_total 2
-promtail_mutated_entries_total{host="controller:3100",reason="line_too_long",tenant=""} 3
+promtail_file_bytes_total{path="/srv/cut-short.log"} 10
+promtail_files_active_total %(files)d
+promtail_mutated_entries_total{host="controller:3100",reason="line_too_long",tenant=""} %(cut)d
 promtail_read_bytes_total{path="/tmp/smolcluster-logs/worker-rank0-mini1.log"} 1.28e+06
 promtail_read_bytes_total{path="/srv/a \\"quoted\\" name.log"} 200
-promtail_sent_entries_total{host="controller:3100"} 12345
+promtail_read_bytes_total{path="/srv/cut-short.log"} 400
+promtail_sent_entries_total{host="controller:3100"} %(sent)d
 """
 REFUSED = (
     'level=error ts=2026-11-23T22:40:59Z caller=client.go:430 msg="final error sending batch" status=400 '
     'error="server returned HTTP status 400 Bad Request (400): entry for stream has %s"'
+)
+RETRIED = (
+    'level=warn ts=2026-11-23T22:40:59Z caller=client.go:419 msg="error sending batch, will retry" status=-1 tenant= '
+    'error="Post \\"http://controller:3100/loki/api/v1/push\\": dial tcp: connection refused"'
 )
 
 
 @pytest.fixture
 def node(monkeypatch, tmp_path):
     """A healthy node, and how to make it unwell."""
+    counters = {"sent": 12345, "retried": 0, "dropped": 0, "too_long": 0, "cut": 0, "files": 3}
     node = SimpleNamespace(
-        pid=os.getpid(), dropped=0, journal="", skew=0.1, age=3600.0, positions=tmp_path / "positions.yaml", others=[]
-    )
+        pid=os.getpid(), state={"LoadState": "loaded", "ActiveState": "active"}, systemd=True, age=3600.0, journal="",
+        answers=True, later={}, skew=0.1, lines=True, loki=None, others={}, positions=tmp_path / "positions.yaml",
+        **counters,
+    )  # fmt: skip
     node.positions.write_text("positions: {}\n")
+    clock = SimpleNamespace(now=0.0)
 
     class Answer:
         def __enter__(self):
@@ -49,33 +65,57 @@ def node(monkeypatch, tmp_path):
             return False
 
         def read(self):
-            return (METRICS % {"dropped": node.dropped}).encode()
+            text = METRICS % {name: getattr(node, name) for name in counters}
+            vars(node).update(node.later)
+            return text.encode()
 
     class Service:
-        def __init__(self, *_):
-            pass
+        def __init__(self, _, name):
+            self.name = name
 
-        def pid(self):
-            return node.pid
+        @staticmethod
+        def present():
+            return node.systemd
+
+        def state(self):
+            return {**node.state, "MainPID": str(node.pid)}
 
         def journal(self, *_):
             return node.journal
 
+    def open_metrics(*_, **__):
+        if not node.answers:
+            raise urllib.error.URLError("Connection refused")
+        return Answer()
+
     def skew(url):
+        if node.loki:
+            raise node.loki
         if node.skew is None:
             raise loki.LokiError(f"{url} does not answer: refused")
         return node.skew
 
+    def streams(_, query, *__):
+        assert query == '{node="mini1"}'
+        return [{"values": [[str(time.time_ns() - 5 * loki.SECOND), "line"]]}] if node.lines else []
+
+    def sleep(seconds):
+        clock.now += seconds
+
     monkeypatch.setattr(promtail_status, "Systemd", Service)
-    monkeypatch.setattr(loki, "DIRECT", SimpleNamespace(open=lambda *_, **__: Answer()))
+    times = SimpleNamespace(time=time.time, time_ns=time.time_ns, monotonic=lambda: clock.now, sleep=sleep)
+    monkeypatch.setattr(promtail_status, "time", times)
+    monkeypatch.setattr(loki, "DIRECT", SimpleNamespace(open=open_metrics))
     monkeypatch.setattr(loki, "skew", skew)
-    monkeypatch.setattr(loki, "streams", lambda *_: [{"values": [[str(time.time_ns() - 5 * loki.SECOND), "line"]]}])
+    monkeypatch.setattr(loki, "streams", streams)
     monkeypatch.setattr(linux, "age", lambda _: node.age)
     monkeypatch.setattr(linux, "processes_of", lambda _: [node.pid, *node.others])
+    monkeypatch.setattr(linux, "command_line", lambda pid: ["/home/me/promtail", f"-config.file={pid}.yaml"])
+    monkeypatch.setattr(linux, "unit_of", lambda pid: node.others[pid])
 
-    def gather():
+    def gather(url="http://192.0.2.10:3100"):
         params = {
-            "loki_url": "http://192.0.2.10:3100",
+            "loki_url": url,
             "http_port": 9080,
             "node": "mini1",
             "positions_file": str(node.positions),
@@ -84,6 +124,7 @@ def node(monkeypatch, tmp_path):
         return promtail_status.Status(SimpleNamespace(params=params, run_command=None)).gather()
 
     node.gather = gather
+    node.waited = lambda: clock.now
     return node
 
 
@@ -94,32 +135,83 @@ def test_healthy_node(node):
     assert result["status"] == {
         "running": True,
         "version": "3.6.15",
-        "uptime": 3600.0,
+        "uptime": 3600,
         "sent": 12345,
         "retried": 0,
         "dropped": {},
-        "cut": 3,
-        "files": 2,
+        "cut": 0,
+        "files": 3,
         "backlog": 500,
         "clock_skew": 0.1,
         "others": [],
+        "positions_age": 0,
+        "notes": [],
     }
 
 
-def test_agent_that_does_not_run(node):
-    node.pid, node.journal = 0, "promtail.service: Failed with result 'exit-code'."
+@pytest.mark.parametrize(
+    ("state", "journal", "words"),
+    [
+        ({"LoadState": "not-found", "ActiveState": "inactive"}, "", "not installed. `ansible-playbook site.yml --tags"),
+        ({"LoadState": "loaded", "ActiveState": "inactive"}, "", "was stopped. `systemctl start promtail` on the node"),
+        (
+            {"LoadState": "loaded", "ActiveState": "activating"},
+            'level=error msg="address in use"\nlevel=error msg="context canceled"\nStopped promtail.service.\n'
+            "promtail.service: Failed with result 'exit-code'.",
+            'fails to start (level=error msg="address in use"). If it stays so, `ansible-playbook site.yml',
+        ),
+        (
+            {"LoadState": "loaded", "ActiveState": "activating"},
+            "Started promtail.service - Promtail.\nno such library\npromtail.service: Failed with result 'exit-code'.",
+            "fails to start (no such library)",
+        ),
+        (
+            {"LoadState": "loaded", "ActiveState": "activating"},
+            "",
+            "fails to start. If it stays so, `ansible-playbook site.yml",
+        ),
+        (
+            {"LoadState": "loaded", "ActiveState": "failed"},
+            "level=error msg=\"old\"\npromtail.service: Failed with result 'timeout'.\nStopped promtail.service.",
+            "killed, or failed (promtail.service: Failed with result 'timeout'.). `systemctl start promtail`",
+        ),
+    ],
+)
+def test_agent_that_does_not_run(node, state, journal, words):
+    node.pid, node.state, node.journal = 0, state, journal
     result = node.gather()
-    assert "the agent does not run (promtail.service: Failed with result 'exit-code'.)" in result["problems"][0]
-    assert "--tags promtail" in result["problems"][0]
+    assert result["problems"][0].startswith("the agent does not run: it ")
+    assert words in result["problems"][0]
+    assert result["status"]["running"] is False
     assert result["status"]["version"] is None
+
+
+def test_node_without_systemd_is_a_result(node):
+    node.systemd, node.pid = False, 0
+    assert "is not installed" in node.gather()["problems"][0]
+
+
+def test_agent_that_does_not_answer(node):
+    node.answers = False
+    (problem,) = node.gather()["problems"]
+    assert "does not answer at http://127.0.0.1:9080/metrics: Connection refused" in problem
+    assert "systemctl restart promtail" in problem
+    assert node.waited() == 0
+    node.age = 1.0  # it is just starting
+    node.gather()
+    assert 3 <= node.waited() < 5
 
 
 def test_dropped_lines_with_lokis_own_words(node):
     node.dropped, node.journal = 7, REFUSED % "timestamp too new: 2026-11-24"
     (problem,) = node.gather()["problems"]
-    assert "7 lines" in problem
-    assert "ingester_error" in problem
-    assert "timestamp too new: 2026-11-24" in problem
+    for words in ("7 lines", "ingester_error", "timestamp too new: 2026-11-24", "promtail_timezone", "promtail_clean"):
+        assert words in problem
+
+
+def test_dropped_lines_without_words(node):
+    node.dropped = 7
+    assert "not taken whole (ingester_error). What to do: " in node.gather()["problems"][0]
 
 
 def test_lines_read_again_are_told_from_loss(node):
@@ -127,17 +219,76 @@ def test_lines_read_again_are_told_from_loss(node):
     assert "refused so, harmlessly" in node.gather()["problems"][0]
 
 
+def test_lines_that_are_too_long(node):
+    node.too_long = 2
+    (problem,) = node.gather()["problems"]
+    assert problem.startswith("2 lines were dropped (line_too_long): they are longer")
+
+
+def test_notes_are_no_problems(node):
+    node.files, node.cut, node.lines = 0, 4, False
+    result = node.gather()
+    assert result["problems"] == []
+    assert result["status"]["last_line"] is None
+    assert "no file is followed" in result["status"]["notes"][0]
+    assert "4 lines were too long and were cut" in result["status"]["notes"][1]
+
+
+def test_retries_without_loki_are_told_at_once(node):
+    node.retried, node.journal, node.skew = 3, RETRIED, None
+    problems = node.gather()["problems"]
+    assert "cannot ask Loki" in problems[0]
+    assert 'tries again: Post "http://controller:3100/loki/api/v1/push": dial tcp: connection refused' in problems[1]
+    assert node.waited() == 0
+
+
+def test_retries_that_go_on_are_told_and_those_that_are_over_are_not(node):
+    node.retried, node.journal, node.later = 3, RETRIED, {"retried": 4}
+    assert "tries again" in node.gather()["problems"][0]
+    node.later = {"sent": 12346}
+    assert node.gather()["problems"] == []
+    node.later, before = {}, node.waited()  # nothing more to send
+    assert node.gather()["problems"] == []
+    assert node.waited() - before == pytest.approx(promtail_status.RETRY, abs=0.5)
+
+
+def test_retries_of_long_ago_cost_no_time(node):
+    node.retried = 3
+    assert node.gather()["problems"] == []
+    assert node.waited() == 0
+
+
+@pytest.mark.parametrize("error", [ValueError("no JSON"), KeyError("data"), loki.LokiError("it refuses (503)")])
+def test_whatever_answers_instead_of_loki_is_a_problem_and_no_failure(node, error):
+    node.loki = error
+    assert "cannot ask Loki" in node.gather()["problems"][0]
+
+
+def test_password_of_the_address_is_not_shown(node):
+    node.skew = None
+    (problem,) = node.gather("http://me:secret@192.0.2.10:3100")["problems"]
+    assert "http://***@192.0.2.10:3100 does not answer" in problem
+    assert "secret" not in problem
+
+
 @pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"skew": None}, "cannot ask Loki"),
-        ({"skew": -90.0}, "clock is -90 s off"),
-        ({"others": [1]}, "another Promtail runs here"),
-    ],
+    ("skew", "words"),
+    [(1.2, ""), (-90.0, "is 90 s behind Loki's. Set it"), (7000.0, "is 7000 s ahead of Loki's, which may refuse")],
 )
-def test_further_problems(node, change, words):
-    vars(node).update(change)
-    assert words in node.gather()["problems"][0]
+def test_clock(node, skew, words):
+    node.skew = skew
+    problems = node.gather()["problems"]
+    assert (words in problems[0]) if words else problems == []
+
+
+def test_another_promtail_is_told_and_the_service_itself_is_not(node):
+    node.others = {7: "promtail.service"}
+    assert node.gather()["problems"] == []
+    node.others = {7: "promtail.service", 8: None, 9: "loki-agent.service"}
+    result = node.gather()
+    assert "another Promtail runs here: /home/me/promtail -config.file=8.yaml, " in result["problems"][0]
+    assert "promtail_adopt=true" in result["problems"][0]
+    assert len(result["status"]["others"]) == 2
 
 
 def test_positions_that_are_not_saved(node):
@@ -145,15 +296,72 @@ def test_positions_that_are_not_saved(node):
     assert "was not saved" in node.gather()["problems"][0]
     node.age = 5.0  # not yet
     assert node.gather()["problems"] == []
+    node.positions.unlink()
+    assert node.gather()["problems"] == []
+    node.age = 3600.0
+    result = node.gather()
+    assert "was not saved" in result["problems"][0]
+    assert result["status"]["positions_age"] is None
 
 
 def test_metrics_with_escaped_labels():
-    metrics = Metrics('a{path="C:\\\\x \\"y\\"\\n"} 1\na{path="b"} 2\nbroken line\n')
-    assert metrics.by("a", "path") == {'C:\\x "y"\n': 1, "b": 2}
+    metrics = Metrics('a{path="C:\\\\x \\"y\\"\\n"} 1\na{path="b, c=\\"}\\" 3"} 2 1700000000000\nbroken line\nb +Inf\n')
+    assert metrics.by("a", "path") == {'C:\\x "y"\n': 1, 'b, c="}" 3': 2}
     assert metrics.total("a") == 3
+    assert metrics.total("b") == float("inf")
     assert metrics.total("none") == 0
 
 
 def test_age_of_a_process():
     assert 0 <= linux.age(os.getpid()) < 100_000
     assert linux.age(2**22 + 1) is None
+
+
+def table(**nodes: dict) -> list[str]:
+    """Lines of the table for results of the module by node."""
+    variables = {
+        "ansible_play_hosts_all": list(nodes),
+        "hostvars": {name: {"__promtail_status": found} if found else {} for name, found in nodes.items()},
+    }
+    text = Templar(loader=DataLoader(), variables=variables).template(trust_as_template(TABLE.read_text()))
+    return text.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (None, "-"),
+        (0, "0s"),
+        (59, "59s"),
+        (720, "12m"),
+        (7260, "2h 1m"),
+        (86400, "1d 0h"),
+        (3 * 86400 + 4 * 3600, "3d 4h"),
+    ],
+)
+def test_uptime_as_people_read_it(seconds, shown):
+    _, row = table(mini1={"status": {"uptime": seconds, "running": True, "version": "3.6.15"}})
+    assert row.split("runs")[1].strip().startswith(f"{shown} ")
+
+
+def test_table_shows_a_node_and_what_is_wrong_below(node):
+    node.retried, node.cut, node.dropped, node.skew = 3, 2, 7, -90.0
+    head, row, *below = table(mini1=node.gather())
+    assert row.split() == "mini1 3.6.15 runs 1h 0m 12345 3 7 2 3 500 B 5s -90.0 s".split()
+    assert len(head) == len(row)
+    assert ["clock" in below[0], "ingester_error" in below[1], "note: 2 lines" in below[2]] == [True] * 3
+    assert all(line.startswith(" " * 13) for line in below)
+
+
+def test_table_survives_whatever_is_missing():
+    lines = table(**{"mini1": {}, "a-node-with-a-long-name": {"status": {}}, "mini3": {"problems": ["it is off"]}})
+    assert lines[1] == "mini1: not reached"
+    assert lines[2].split() == ["a-node-with-a-long-name", "-", "stopped", *["-"] * 9]
+    assert len(lines[2]) == len(lines[0])
+    assert lines[3:] == ["mini3: not reached", f"{' ' * 13}it is off"]
+
+
+def test_lines_of_the_future_and_big_backlogs_are_shown():
+    _, row = table(mini1={"status": {"last_line": -3660.0, "backlog": 5 * 1024**2}})
+    assert "-1h 1m" in row
+    assert "5.00 MB" in row
