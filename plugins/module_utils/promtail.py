@@ -12,6 +12,7 @@ import pwd
 import shutil
 import tempfile
 import urllib.error
+import urllib.request
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -156,14 +157,16 @@ def check_client(url: str) -> None:
     Raises:
         PromtailError: somebody answers who does not know it: the agent would drop every line.
     """
+    # No lines. Not a GET: to that Loki answers 404 or 405, as its routes happen to be in order.
+    nothing = urllib.request.Request(url, b'{"streams": []}', {"Content-Type": "application/json"})
     try:
-        # Loki refuses to be read there (405); a proxy before it may ask for a password (401).
-        loki.DIRECT.open(url, timeout=5).close()
+        loki.DIRECT.open(nothing, timeout=5).close()
     except urllib.error.HTTPError as error:
-        if error.code == 404:
+        # Other refusals are Loki's, or a proxy's before it that asks for a password.
+        if error.code in (404, 405, 501):
             raise PromtailError(
-                f"{url} is not Loki: it answers 404. Set promtail_loki_url; nothing was changed, and an agent that ran "
-                "runs on"
+                f"{url} is not Loki: it answers {error.code}. Set promtail_loki_url; nothing was changed, and an agent "
+                "that ran runs on"
             ) from error
     except (OSError, http.client.HTTPException):
         return

@@ -237,8 +237,8 @@ def test_silent_loki_is_named():
 
 def test_somebody_else_at_lokis_address_is_refused_and_nobody_is_not():
     class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(404 if self.path == "/elsewhere" else 405)
+        def do_POST(self):
+            self.send_response(404 if self.path == "/elsewhere" else 204)
             self.end_headers()
 
         def log_message(self, *_):
