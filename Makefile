@@ -26,8 +26,8 @@ test-slow: venv ## Run every fault test, the long ones too, and record the resul
 	@python -m pytest tests/faults
 	@python -m tests.faults
 
-lab: venv ## Bring the container lab up without deploying anything; safe to repeat
-	@python -m lab up
+lab: venv ## Bring the container lab up without deploying anything; safe to repeat. MAC=1 adds a simulated Mac
+	@python -m lab up $(if $(filter 1,$(MAC)),--mac)
 
 lab-down: venv ## Remove every container, network and volume of the lab
 	@python -m lab down

@@ -17,8 +17,10 @@ import urllib.request
 import zipfile
 from pathlib import Path
 
+import yaml
+
 from lab import engine, images
-from lab.config import ARTIFACTS
+from lab.config import ARTIFACTS, STATE
 from lab.shell import LabError, run, step, warn
 
 RELEASES = "https://github.com/grafana/loki/releases/download"
@@ -141,6 +143,25 @@ def release(program: str, package: str, versions: dict[str, str], platform: str)
         (Path(scratch) / name).replace(folder / name)
     write_sums(folder)
     return version, f"built from Go module {MODULE}@v{version}"
+
+
+def mac() -> dict:
+    """Provide what stands in for the release archive of a Mac in the lab: this machine's own program in its shape.
+
+    Returns:
+        Variables of the role promtail for the simulated Mac.
+    """
+    variables = yaml.safe_load((STATE / "vars.yml").read_text())
+    version = variables["promtail_version"]
+    source = ARTIFACTS / "releases" / f"v{version}" / f"promtail-{engine.platform()}.zip"
+    # Not into the artifacts folder: it is no program for a Mac.
+    folder = STATE / "mac" / f"v{version}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(source) as packed, tempfile.TemporaryDirectory() as scratch:
+        program = Path(packed.extract(packed.namelist()[0], scratch))
+        archive(program, folder / "promtail-darwin-arm64.zip")
+    write_sums(folder)
+    return {"promtail_base_url": f"file://{folder.parent}", "promtail_download_dir": str(STATE / "mac" / "downloads")}
 
 
 def image_names(path: Path) -> list[str]:

@@ -22,7 +22,7 @@ class Host:
 
     Parameters:
         name: inventory name; the container is `minilab-<name>`.
-        role: build target in lab/image/Dockerfile, `mini` or `controller`.
+        role: `mini` or `controller` (build targets in lab/image/Dockerfile), or `mac` (lab/darwin/).
         suite: Debian's code name.
         zone: IANA name of the host's time zone.
         ssh_port: port on the loopback address of the machine that runs the lab.
@@ -48,3 +48,5 @@ HOSTS = (
     Host("mini2", "mini", "trixie", "America/New_York", 42222),
     Host("mini3", "mini", "bookworm", "Etc/UTC", 42223),
 )
+# A container that plays a Mac mini, by stand-ins for Apple's programs; `make lab MAC=1` adds it.
+MAC = Host("mac1", "mac", "trixie", "America/Los_Angeles", 42224)

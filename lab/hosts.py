@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
 from lab import artifacts, images
-from lab.config import HOSTS, NETWORK, STATE, USER, Host
+from lab.config import HOSTS, MAC, NETWORK, STATE, USER, Host
 from lab.shell import LabError, run, step, wait_for
 
 # What systemd needs in a container; SYS_PTRACE lets the controller's own engine run health checks, DAC_READ_SEARCH
@@ -23,6 +25,8 @@ CONTAINER = [
     "--tmpfs=/run/lock",
     "--tmpfs=/tmp",
 ]
+# SYS_PTRACE lets lsof see whose a port is.
+MAC_CONTAINER = ["--cap-add=SYS_PTRACE", "--tmpfs=/run", "--tmpfs=/private/tmp:exec,mode=1777"]
 
 
 def state_of(host: Host) -> str:
@@ -59,7 +63,8 @@ def start(host: Host) -> None:
         ports = [(host.ssh_port, 22), *((port, port) for port in host.ports)]
         for outside, _ in ports:
             require_free(outside)
-        command = ["docker", "run", "--detach", f"--name={host.container}", f"--hostname={host.name}", *CONTAINER]
+        command = ["docker", "run", "--detach", f"--name={host.container}", f"--hostname={host.name}"]
+        command += MAC_CONTAINER if host.role == "mac" else CONTAINER
         command += [f"--network={NETWORK}", f"--network-alias={host.name}", f"--label={NETWORK}"]
         command += [f"--publish=127.0.0.1:{outside}:{inside}" for outside, inside in ports]
         if host.role == "controller":
@@ -80,26 +85,27 @@ def require_free(port: int) -> None:
             raise LabError(f"port {port} on 127.0.0.1 is taken; the lab needs it. `ss -ltnp` shows by whom.")
 
 
+def booted(host: Host) -> bool:
+    """Whether systemd is done with starting a host; on the simulated Mac, whether SSH runs."""
+    mac = host.role == "mac"
+    command = ["launchctl", "print", "system/com.openssh.sshd"] if mac else ["systemctl", "is-system-running"]
+    said = run(["docker", "exec", host.container, *command], check=False).stdout
+    return "state = running" in said if mac else said.strip() in ("running", "degraded")
+
+
 def prepare(host: Host, public_key: str) -> str:
     """Give a host its zone and the lab's SSH key.
 
     Returns:
         The host's line for a known_hosts file.
     """
-    booted = ("running", "degraded")
-    wait_for(
-        lambda: (
-            run(["docker", "exec", host.container, "systemctl", "is-system-running"], check=False).stdout.strip()
-            in booted
-        ),
-        f"{host.name}: systemd has booted",
-        90,
-    )
+    wait_for(lambda: booted(host), f"{host.name} has booted", 90)
+    home = f"/{'Users' if host.role == 'mac' else 'home'}/{USER}"
     script = f"""
         set -e
         ln -sfn /usr/share/zoneinfo/{host.zone} /etc/localtime
         echo {host.zone} > /etc/timezone
-        install -o {USER} -g {USER} -m 0600 /dev/stdin /home/{USER}/.ssh/authorized_keys
+        install -o {USER} -m 0600 /dev/stdin {home}/.ssh/authorized_keys
         cat /etc/ssh/ssh_host_ed25519_key.pub
     """
     key = execute(host, "sh", "-c", script, data=public_key).split()
@@ -112,24 +118,32 @@ def write_variables() -> None:
     (STATE / "vars.yml").write_text(yaml.safe_dump(artifacts.ensure()))
 
 
-def up() -> None:
-    """Bring every host up, and write what `inventory/lab/` and `ssh -F` need into the state folder."""
+def up(mac: bool = False) -> None:
+    """Bring every host up, and write what `inventory/lab/` and `ssh -F` need into the state folder.
+
+    Parameters:
+        mac: whether the simulated Mac is wanted, too; one that is there already stays.
+    """
     write_variables()
-    images.all_hosts()
+    hosts = (*HOSTS, MAC) if mac or state_of(MAC) != "missing" else HOSTS
+    images.all_hosts(hosts)
     key = STATE / "id_ed25519"
     if not key.exists():
         run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "smolcluster-lab", "-f", key])
     if run(["docker", "network", "inspect", NETWORK], check=False).returncode:
         run(["docker", "network", "create", f"--label={NETWORK}", NETWORK])
-    with step(f"Starting {', '.join(host.name for host in HOSTS)}"):
-        for host in HOSTS:
+    with step(f"Starting {', '.join(host.name for host in hosts)}"):
+        for host in hosts:
             start(host)
-        known = [prepare(host, key.with_suffix(".pub").read_text()) for host in HOSTS]
+        known = [prepare(host, key.with_suffix(".pub").read_text()) for host in hosts]
     (STATE / "known_hosts").write_text("".join(f"{line}\n" for line in known))
-    (STATE / "ssh_config").write_text(ssh_config(key))
+    (STATE / "ssh_config").write_text(ssh_config(key, hosts))
+    if MAC in hosts:
+        # inventory/lab/mac1.py gives this to Ansible.
+        (STATE / "mac1.json").write_text(json.dumps({"ansible_port": MAC.ssh_port} | artifacts.mac()))
 
 
-def ssh_config(key: Path) -> str:
+def ssh_config(key: Path, hosts: Sequence[Host]) -> str:
     """Text of a configuration with which `ssh -F` reaches the hosts by name."""
     common = f"""Host *
   HostName 127.0.0.1
@@ -138,7 +152,13 @@ def ssh_config(key: Path) -> str:
   IdentitiesOnly yes
   UserKnownHostsFile {STATE / "known_hosts"}
 """
-    return "".join(f"Host {host.name}\n  Port {host.ssh_port}\n" for host in HOSTS) + common
+    return "".join(f"Host {host.name}\n  Port {host.ssh_port}\n" for host in hosts) + common
+
+
+def remove_mac() -> None:
+    """Remove the simulated Mac, and from the inventory as well."""
+    run(["docker", "rm", "--force", "--volumes", MAC.container], check=False)
+    (STATE / "mac1.json").unlink(missing_ok=True)
 
 
 def down() -> None:
@@ -150,5 +170,5 @@ def down() -> None:
     volumes = run(["docker", "volume", "ls", "--quiet", f"--filter=name=^{NETWORK}-"]).stdout.split()
     if volumes:
         run(["docker", "volume", "rm", *volumes])
-    for name in ("known_hosts", "ssh_config"):
+    for name in ("known_hosts", "ssh_config", "mac1.json"):
         (STATE / name).unlink(missing_ok=True)

@@ -6,13 +6,14 @@ import hashlib
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from lab import engine
-from lab.config import HOSTS, USER
+from lab.config import HOSTS, USER, Host
 from lab.shell import LabError, run, step
 
-DOCKERFILE = Path(__file__).parent / "image" / "Dockerfile"
+FOLDERS = {"mini": "image", "controller": "image", "mac": "darwin"}
 
 
 def exists(image: str) -> bool:
@@ -52,13 +53,15 @@ def of_host(role: str, suite: str) -> str:
     """Build what is missing of a host image.
 
     Parameters:
-        role: target in the Dockerfile, `mini` or `controller`.
+        role: target in the Dockerfile, `mini`, `controller` or `mac`.
         suite: Debian's code name.
 
     Returns:
-        Name of the image; its tag holds a digest of the Dockerfile, so that a change makes a new one.
+        Name of the image; its tag holds a digest of the files that it is made of, so that a change makes a new one.
     """
-    digest = hashlib.sha256(DOCKERFILE.read_bytes()).hexdigest()[:12]
+    folder = Path(__file__).parent / FOLDERS[role]
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
+    digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()[:12]
     image = f"smolcluster-lab/{role}:{suite}-{digest}"
     if not exists(image):
         start = base(suite)
@@ -66,14 +69,14 @@ def of_host(role: str, suite: str) -> str:
             arguments = ["--build-arg", f"BASE={start}", "--build-arg", f"USER={USER}", "--target", role]
             # The classic builder is in every engine; BuildKit needs a plugin that Debian 12 does not have.
             env = os.environ | ({} if shutil.which("docker-buildx") else {"DOCKER_BUILDKIT": "0"})
-            run(["docker", "build", "--tag", image, *arguments, DOCKERFILE.parent], env=env, timeout=1800)
+            run(["docker", "build", "--tag", image, *arguments, folder], env=env, timeout=1800)
     # Under this name molecule's scenarios find it.
     run(["docker", "tag", image, f"smolcluster-lab/{role}:{suite}"])
     return image
 
 
-def all_hosts() -> None:
-    """Build what is missing of every host's image."""
+def all_hosts(hosts: Sequence[Host] = HOSTS) -> None:
+    """Build what is missing of the hosts' images."""
     engine.ensure()
-    for role, suite in dict.fromkeys((host.role, host.suite) for host in HOSTS):
+    for role, suite in dict.fromkeys((host.role, host.suite) for host in hosts):
         of_host(role, suite)

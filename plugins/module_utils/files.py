@@ -100,6 +100,70 @@ class TextFile:
         return {"before_header": self.name, "after_header": self.name, "before": before, "after": after}
 
 
+class Directory:
+    """A folder for what a program keeps; what is in it never matters here.
+
+    Parameters:
+        path: where it belongs; missing folders above it are made, mode 0755.
+        mode: permission bits.
+        owner: number of its user.
+        group: number of its group.
+    """
+
+    def __init__(self, path: Path, mode: int, owner: int, group: int) -> None:
+        self.path, self.mode, self.owner, self.group = path, mode, owner, group
+        self.name = str(path)
+        self._before: tuple[int, int, int] | None = None
+        self._made = False
+
+    def _found(self) -> tuple[int, int, int] | None:
+        """Mode, owner and group; none when it is not there."""
+        try:
+            status = self.path.stat()
+        except FileNotFoundError:
+            return None
+        return stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
+
+    def needed(self) -> bool:
+        """Whether it is missing, or mode or owner differ."""
+        return self._found() != (self.mode, self.owner, self.group)
+
+    def apply(self) -> None:
+        """Make it, or give it mode and owner."""
+        self._before = self._found()
+        self._made = self._before is None
+        self.path.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self._set(self.mode, self.owner, self.group)
+
+    def undo(self) -> None:
+        """Give it back what it had; a new one goes, with what the program has left in it."""
+        if self._made:
+            shutil.rmtree(self.path)
+        elif self._before:
+            self._set(*self._before)
+
+    def _set(self, mode: int, owner: int, group: int) -> None:
+        os.chown(self.path, owner, group)
+        self.path.chmod(mode)
+
+    def conclude(self) -> None:
+        """Nothing was kept on the disk."""
+
+    def diff(self) -> dict[str, str]:
+        """Permissions before and after."""
+
+        def shown(mode: int, owner: int, group: int) -> str:
+            return f"{owner}:{group} {mode:04o}\n"
+
+        before = self._found()
+        return {
+            "before_header": self.name,
+            "after_header": self.name,
+            "before": shown(*before) if before else "",
+            "after": shown(self.mode, self.owner, self.group),
+        }
+
+
 class Link:
     """A symbolic link.
 

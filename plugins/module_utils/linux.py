@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 PROC = Path("/proc")
+SET_CLOCK = "timedatectl set-ntp true"
 
 
 def glibc() -> str | None:
@@ -60,25 +61,18 @@ def age(pid: int) -> float | None:
     return uptime - int(fields[19]) / os.sysconf("SC_CLK_TCK")
 
 
-def pids() -> list[int]:
-    """Processes of this host; those of its containers (other PID namespaces) are left out."""
+def command_lines() -> dict[int, list[str]]:
+    """Arguments of every process of this host, by its number; those of its containers are left out (PID namespace)."""
     own = os.readlink(PROC / "self/ns/pid")
-    found = []
+    found = {}
     for entry in PROC.iterdir():
         if entry.name.isdigit():
             try:
                 if os.readlink(entry / "ns/pid") == own:
-                    found.append(int(entry.name))
+                    found[int(entry.name)] = command_line(int(entry.name))
             except OSError:  # it has ended meanwhile
                 continue
-    return sorted(found)
-
-
-def processes_of(program: str) -> list[int]:
-    """Processes whose program is called `program`, or as in a release (`promtail-linux-amd64`)."""
-    name = re.compile(rf"{re.escape(program)}(-(linux|darwin|freebsd)-\w+)?")
-    words = {pid: command_line(pid) for pid in pids()}
-    return [pid for pid, command in words.items() if command and name.fullmatch(os.path.basename(command[0]))]
+    return found
 
 
 def unit_of(pid: int) -> str | None:

@@ -14,12 +14,12 @@ import tempfile
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from ansible_collections.smolcluster.logging.plugins.module_utils import loki
-
-Run = Callable[[list[str]], tuple[int, str, str]]
+from ansible_collections.smolcluster.logging.plugins.module_utils import host, loki
+from ansible_collections.smolcluster.logging.plugins.module_utils.service import Run
 
 # Positions files of SmolCluster's own set-up (its logging/promtail-*-remote.yaml).
 LEFTOVERS = ("/tmp/positions.yaml", "/tmp/promtail-positions.yaml")  # noqa: S108
@@ -172,14 +172,14 @@ def check_client(url: str) -> None:
         return
 
 
-def foreign_unit(path: Path, fragment: str) -> str | None:
+def foreign_unit(path: Path, definition: str) -> str | None:
     """File of a unit of the service's name that this collection did not write.
 
     Parameters:
         path: where ours belongs.
-        fragment: where systemd has the unit from (`FragmentPath`); empty when it knows none.
+        definition: where the service manager has the service from; empty when it knows none.
     """
-    for candidate in (str(path), fragment):
+    for candidate in (str(path), definition):
         try:
             if candidate and MARK not in Path(candidate).read_text():
                 return candidate
@@ -203,6 +203,43 @@ def account(name: str) -> str:
         return "ours" if pwd.getpwnam(name).pw_gecos == MARK else "foreign"
     except KeyError:
         return "absent"
+
+
+@dataclass
+class Stray:
+    """A Promtail that is not ours.
+
+    Parameters:
+        pid: its process; 0 when it does not run.
+        words: its command line, or the name of its service.
+        service: the service that starts it; none for one that was started by hand.
+    """
+
+    pid: int
+    words: str
+    service: Any = None
+
+    def shown(self) -> dict[str, object]:
+        """For the results of a module."""
+        return {"pid": self.pid, "command": self.words}
+
+
+def strays(run: Run, service: Any) -> list[Stray]:
+    """Promtails that run beside a service, and services that start one.
+
+    Parameters:
+        run: function that runs a command.
+        service: our own service.
+    """
+    own = set(service.processes())
+    pids = [pid for pid in host.processes_of(PROGRAM) if pid not in own]
+    found, covered = [], set()
+    for other in host.manager.services_of(run, pids):
+        if other.name != service.name:
+            processes = set(other.processes())
+            covered |= processes
+            found.append(Stray(next((pid for pid in pids if pid in processes), 0), other.name, other))
+    return found + [Stray(pid, " ".join(host.own.command_line(pid))) for pid in pids if pid not in covered]
 
 
 def leftovers() -> list[str]:

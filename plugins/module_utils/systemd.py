@@ -5,9 +5,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import re
+from pathlib import Path
 
-Run = Callable[[list[str]], tuple[int, str, str]]
+from ansible_collections.smolcluster.logging.plugins.module_utils import linux
+from ansible_collections.smolcluster.logging.plugins.module_utils.service import (
+    ABSENT,
+    FAILED,
+    RUNNING,
+    STARTING,
+    STOPPED,
+    Run,
+    State,
+)
+
+PHASES = {"active": RUNNING, "inactive": STOPPED, "deactivating": STOPPED, "failed": FAILED}
 
 
 class Systemd:
@@ -18,31 +30,114 @@ class Systemd:
         name: name of the unit without `.service`.
     """
 
+    # What systemd, not the service, writes to the service's journal.
+    own_words = re.compile(r"\S+\.service: |(Start|Stopp)(ed|ing) ")
+
     def __init__(self, run: Run, name: str) -> None:
         self._run = run
         self.name = name
+        # For messages: what a user types on the node.
+        self.start_command = f"systemctl start {name}"
+        self.restart_command = f"systemctl restart {name}"
+        self.words_command = f"journalctl -u {name}"
 
     @staticmethod
     def present() -> bool:
         """Whether systemd is the init system of this host (sd_booted(3))."""
         return os.path.isdir("/run/systemd/system")
 
-    def state(self) -> dict[str, str]:
-        """Properties of the unit as `systemctl show` names them."""
+    @classmethod
+    def services_of(cls, run: Run, pids: list[int]) -> list[Systemd]:
+        """Services whose main processes are among these."""
+        found = [(pid, cls(run, unit.removesuffix(".service"))) for pid in pids if (unit := linux.unit_of(pid))]
+        return [service for pid, service in found if service.state().pid == pid]
+
+    def state(self) -> State:
+        """How the service is; `absent` where systemd is not the init system."""
+        if not self.present():
+            return State()
         wanted = "LoadState,ActiveState,MainPID,UnitFileState,NRestarts,FragmentPath"
         _, out, _ = self._run(["systemctl", "show", self.name, f"--property={wanted}"])
-        return dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
+        known = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
+        pid = int(known.get("MainPID") or 0)
+        phase = PHASES.get(known.get("ActiveState", ""), STARTING)
+        if known.get("LoadState", "not-found") == "not-found" and not pid:
+            phase = ABSENT
+        return State(
+            phase=STARTING if phase == RUNNING and not pid else phase,
+            pid=pid,
+            enabled=known.get("UnitFileState") == "enabled",
+            restarts=int(known.get("NRestarts") or 0),
+            definition=known.get("FragmentPath", ""),
+        )
 
-    def pid(self) -> int:
-        """Main process of the service; 0 when it does not run."""
-        return int(self.state().get("MainPID") or 0)
+    def processes(self) -> list[int]:
+        """All processes of the service, its helpers included."""
+        return [pid for pid in linux.command_lines() if linux.unit_of(pid) == f"{self.name}.service"]
 
-    def do(self, *words: str) -> None:
-        """Run `systemctl` with these words.
+    def environment(self) -> dict[str, str]:
+        """Environment that the service was started with; empty when it does not run."""
+        return linux.environment(self.state().pid)
+
+    def restart(self, changed: bool) -> None:  # noqa: ARG002
+        """Start the service anew by its file as it is now, and at boot from now on.
+
+        Parameters:
+            changed: whether the file was changed; systemd finds out itself.
 
         Raises:
-            RuntimeError: it failed; holds what it said.
+            RuntimeError: it failed; holds what systemd said.
         """
+        self._do("daemon-reload")
+        self._do("enable", self.name)
+        self._do("restart", self.name)
+
+    def start(self) -> None:
+        """Start the service.
+
+        Raises:
+            RuntimeError: see `restart`.
+        """
+        self._do("start", self.name)
+
+    def stop(self, disable: bool) -> None:
+        """Stop the service; one that fails to stop is left to systemd, which kills it.
+
+        Parameters:
+            disable: whether it is not to be started at boot, either.
+        """
+        self._run(["systemctl", "stop", self.name])
+        if disable:
+            self._run(["systemctl", "disable", self.name])
+
+    def reload(self) -> None:
+        """Take note of a file that was changed or removed; an earlier failure is forgotten.
+
+        Raises:
+            RuntimeError: see `restart`.
+        """
+        self._do("daemon-reload")
+        self._run(["systemctl", "reset-failed", self.name])
+
+    def retire(self) -> None:
+        """Stop the service for good; its file stays.
+
+        Raises:
+            RuntimeError: see `restart`.
+        """
+        self._do("disable", "--now", self.name)
+
+    def remove(self, file: Path) -> None:
+        """Stop the service for good and remove its definition.
+
+        Raises:
+            RuntimeError: see `restart`.
+        """
+        self.stop(disable=True)
+        file.unlink(missing_ok=True)
+        self._do("daemon-reload")
+
+    def _do(self, *words: str) -> None:
         code, out, err = self._run(["systemctl", *words])
         if code:
             raise RuntimeError(f"systemctl {' '.join(words)}: {(err or out).strip()}")

@@ -35,7 +35,7 @@ system: {description: Name of the operating system's kernel., returned: always, 
 distribution: {description: C(ID) of os-release(5)., returned: always, type: str, sample: debian}
 release: {description: C(VERSION_ID) of os-release(5)., returned: always, type: str, sample: '13'}
 codename: {description: C(VERSION_CODENAME) of os-release(5)., returned: always, type: str, sample: trixie}
-systemd: {description: Whether systemd is the init system., returned: always, type: bool}
+managed: {description: Whether systemd is the init system; always on a Mac., returned: always, type: bool}
 docker: {description: Whether Docker is installed., returned: always, type: bool}
 engine:
   description: Version of the running engine; empty when none answers.
@@ -59,8 +59,7 @@ import os
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.smolcluster.logging.plugins.module_utils import linux
-from ansible_collections.smolcluster.logging.plugins.module_utils.systemd import Systemd
+from ansible_collections.smolcluster.logging.plugins.module_utils import host
 
 
 def output(module: AnsibleModule, *words: str) -> str:
@@ -97,14 +96,14 @@ def main() -> None:
     own = f"label=com.docker.compose.project={module.params['project']}"
     # `127.0.0.1:3000->3000/tcp, …`, one line a container
     published = output(module, docker, "ps", "--filter", own, "--format", "{{.Ports}}") if engine else ""
-    holders = {port: linux.listener(port) for port in module.params["ports"] if f":{port}->" not in published}
+    holders = {port: host.own.listener(port) for port in module.params["ports"] if f":{port}->" not in published}
     module.exit_json(
         changed=False,
         system=os.uname().sysname,
         distribution=release.get("ID", ""),
         release=release.get("VERSION_ID", ""),
         codename=release.get("VERSION_CODENAME", ""),
-        systemd=Systemd.present(),
+        managed=host.manager.present(),
         docker=bool(docker),
         engine=engine,
         compose=output(module, docker, "compose", "version", "--short") if docker else "",

@@ -25,6 +25,10 @@ options:
     default: "%(message)s"
   lines: {description: How many lines are written., type: int, default: 20}
   timeout: {description: Seconds that the lines may take together., type: int, default: 30}
+  systems:
+    description: What differs between systems, by the name of the kernel; C(service) is the service's name.
+    type: dict
+    required: true
   zone: {description: IANA name of the zone of the lines' times; C(Local) is the node's own., type: str, default: Local}
 """
 EXAMPLES = r"""
@@ -33,6 +37,7 @@ EXAMPLES = r"""
     loki_url: http://192.0.2.10:3100
     http_port: 9080
     path: /tmp/smolcluster-logs/worker-*.log
+    systems: {Linux: {service: promtail}}
     sample: "%(asctime)s | %(levelname)s | rank:verify | %(message)s"
 """
 RETURN = r"""
@@ -68,8 +73,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.smolcluster.logging.plugins.module_utils import loki
-from ansible_collections.smolcluster.logging.plugins.module_utils.systemd import Systemd
+from ansible_collections.smolcluster.logging.plugins.module_utils import host, loki
 
 # Seconds; Loki refuses what is further in the future (creation_grace_period of the role docker_loki_grafana).
 FUTURE = 4200
@@ -120,7 +124,7 @@ class Probe:
 
     def __init__(self, module: AnsibleModule) -> None:
         self.params = module.params
-        self.service = Systemd(module.run_command, "promtail")
+        self.service = host.manager(module.run_command, self.params["systems"][host.SYSTEM]["service"])
         self.marker = f"verify-{uuid.uuid4().hex[:12]}"
         self.path = Path(watched_name(self.params["path"], self.marker))
         # A file of training is only written to, never removed.
@@ -216,8 +220,8 @@ class Probe:
         Raises:
             AgentError: it does not run or does not answer.
         """
-        if not self.service.pid():
-            raise AgentError("the agent does not run; `journalctl -u promtail` says why")
+        if not self.service.state().pid:
+            raise AgentError(f"the agent does not run; `{self.service.words_command}` says why")
         port = self.params["http_port"]
         try:
             with loki.DIRECT.open(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
@@ -256,6 +260,7 @@ def main() -> None:
             "lines": {"type": "int", "default": 20},
             "timeout": {"type": "int", "default": 30},
             "zone": {"type": "str", "default": "Local"},
+            "systems": {"type": "dict", "required": True},
         },
         supports_check_mode=True,
     )

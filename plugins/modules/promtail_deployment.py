@@ -33,7 +33,15 @@ options:
     type: dict
     required: true
   service: {description: Name of the service., type: str, default: promtail}
-  group: {description: Group that may read the configuration., type: str, required: true}
+  user: {description: The service's user. Its group may read the configuration., type: str, required: true}
+  folders:
+    description: Folders that the service's user owns, where the service manager does not make them.
+    type: list
+    elements: path
+    default: []
+  program_dir:
+    description: Folder of a program that a package manager has installed; then O(archive) is not needed.
+    type: path
   home: {description: Folder of the versions and of the C(current) link., type: path, required: true}
   http_port: {description: TCP port on 127.0.0.1 at which the agent must answer., type: int, required: true}
   timeout: {description: Seconds that the agent may take to answer., type: int, default: 20}
@@ -55,7 +63,7 @@ EXAMPLES = r"""
     files:
       /etc/promtail/promtail.yml: "{{ config | to_nice_yaml }}"
       /etc/systemd/system/promtail.service: "{{ lookup('ansible.builtin.template', 'promtail.service.j2') }}"
-    group: promtail
+    user: promtail
     home: /opt/promtail
     http_port: 9080
 """
@@ -75,9 +83,9 @@ retired:
 """
 
 import fcntl
-import grp
 import http.client
 import os
+import pwd
 import shutil
 import signal
 import sys
@@ -87,10 +95,10 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.smolcluster.logging.plugins.module_utils import linux, loki, promtail
-from ansible_collections.smolcluster.logging.plugins.module_utils.files import Change, Folder, Link, TextFile
+from ansible_collections.smolcluster.logging.plugins.module_utils import host, loki, promtail
+from ansible_collections.smolcluster.logging.plugins.module_utils.files import Change, Directory, Folder, Link, TextFile
 from ansible_collections.smolcluster.logging.plugins.module_utils.metrics import Metrics
-from ansible_collections.smolcluster.logging.plugins.module_utils.systemd import Systemd
+from ansible_collections.smolcluster.logging.plugins.module_utils.service import ABSENT, RUNNING, State
 
 DEPLOYMENT = "PROMTAIL_DEPLOYMENT"
 SPEC = {
@@ -102,7 +110,9 @@ SPEC = {
     "unit_file": {"type": "path", "required": True},
     "files": {"type": "dict", "required": True},
     "service": {"type": "str", "default": "promtail"},
-    "group": {"type": "str", "required": True},
+    "user": {"type": "str", "required": True},
+    "folders": {"type": "list", "elements": "path", "default": []},
+    "program_dir": {"type": "path"},
     "home": {"type": "path", "required": True},
     "http_port": {"type": "int", "required": True},
     "timeout": {"type": "int", "default": 20},
@@ -120,19 +130,27 @@ class Deployment:
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
         self.params = module.params
-        self.service = Systemd(self.run, self.params["service"])
+        self.service = host.manager(self.run, self.params["service"])
         self.home = Path(self.params["home"])
-        self.folder = self.home / self.params["version"]
+        # A folder of a package manager, which names it by an absolute path, stays where it is.
+        self.folder = self.home / (self.params["program_dir"] or self.params["version"])
         files = {path: text.replace("@python@", interpreter()) for path, text in self.params["files"].items()}
         texts = [part for file in files.items() for part in file]
         self.deployment = promtail.digest_of_texts(self.params["version"], *texts)
         scrapes = self.params["config"]["scrape_configs"]
         self.targets = sum(len(scrape.get("static_configs", [])) for scrape in scrapes)
-        self.changes: list[Change] = [Link(self.home / "current", self.params["version"])]
+        user, group = self.account()
+        self.changes: list[Change] = [Directory(Path(path), 0o750, user, group) for path in self.params["folders"]]
+        self.changes.append(
+            Link(
+                self.home / "current",
+                str(self.folder.relative_to(self.home)) if self.folder.is_relative_to(self.home) else str(self.folder),
+            )
+        )
         for path, text in files.items():
             private = path == self.params["config_file"]
-            mode, group = (0o640, self.group()) if private else (0o644, 0)
-            self.changes.append(TextFile(Path(path), text.replace("@deployment@", self.deployment), mode, group))
+            text = text.replace("@deployment@", self.deployment)
+            self.changes.append(TextFile(Path(path), text, *((0o640, group) if private else (0o644, 0))))
 
     def run(self, words: list[str]) -> tuple[int, str, str]:
         """Run a command with an empty input: over SSH without pipelining our own is a terminal that never ends.
@@ -141,29 +159,32 @@ class Deployment:
         """
         return self.module.run_command(["/bin/sh", "-c", 'exec "$@" </dev/null', "sh", *words], handle_exceptions=False)
 
-    def group(self) -> int:
-        """Number of the group that may read the configuration; root's while check mode has not made the group."""
+    def account(self) -> tuple[int, int]:
+        """Numbers of the service's user and of its group; root's while check mode has not made the user."""
         try:
-            return grp.getgrnam(self.params["group"]).gr_gid
+            user = pwd.getpwnam(self.params["user"])
         except KeyError:
             if self.module.check_mode:
-                return 0
-            raise promtail.PromtailError(f"the group {self.params['group']} does not exist") from None
+                return 0, 0
+            raise promtail.PromtailError(f"the user {self.params['user']} does not exist") from None
+        return user.pw_uid, user.pw_gid
 
     def missing(self) -> bool:
         """Whether the version has to be unpacked."""
+        if self.params["program_dir"]:
+            return False
         return self.params["reinstall"] or not promtail.archive_of(self.home, self.params["version"])
 
     def stale(self) -> str | None:
         """Why the service has to be started anew though the files are right; none when it need not."""
         state = self.service.state()
-        if state.get("ActiveState") != "active" or state.get("MainPID") in (None, "0"):
+        if state.phase != RUNNING:
             return "the service does not run"
-        if state.get("UnitFileState") != "enabled":
+        if not state.enabled:
             return "the service is not enabled"
-        if linux.environment(int(state["MainPID"])).get(DEPLOYMENT) != self.deployment:
+        if self.service.environment().get(DEPLOYMENT) != self.deployment:
             return "the service was started with something else"
-        if linux.executable(int(state["MainPID"])) != os.path.realpath(self.folder / promtail.PROGRAM):
+        if host.own.executable(state.pid) != os.path.realpath(self.folder / promtail.PROGRAM):
             return "the service runs another program"
         return None
 
@@ -203,7 +224,7 @@ class Deployment:
         """Do what is to be done, alone; see `apply`."""
         unpack = self.missing()
         pending = [change for change in self.changes if change.needed()]
-        strays = [pid for pid in linux.processes_of(promtail.PROGRAM) if pid != self.service.pid()]
+        strays = promtail.strays(self.run, self.service)
         adopt = self.params["adopt"] and bool(strays or promtail.leftovers())
         reason = self.stale()
         result = {
@@ -217,7 +238,8 @@ class Deployment:
         }
         result["changed"] = bool(result["changes"])
         if self.module.check_mode:
-            if pending and not unpack:
+            # A dry run finds nothing where Homebrew's program is still to be installed.
+            if pending and not unpack and (self.folder / promtail.PROGRAM).exists():
                 promtail.check_config(self.folder / promtail.PROGRAM, self.params["config"], self.run)
             return result
         if unpack:
@@ -255,32 +277,26 @@ class Deployment:
         finally:
             archive.unlink(missing_ok=True)
 
-    def retire(self, strays: list[int]) -> list[str]:
-        """Stop other Promtails; one that does not stop within 10 s is killed.
-
-        Parameters:
-            strays: their processes.
+    def retire(self, strays: list[promtail.Stray]) -> list[str]:
+        """Stop other Promtails for good; a process that does not stop within 10 s is killed.
 
         Returns:
-            What they were: the name of a unit, which is disabled as well, or a command line.
+            What they were, as names of services or command lines.
         """
-        retired = []
-        for pid in strays:
-            unit, words = linux.unit_of(pid), " ".join(linux.command_line(pid))
-            if unit and Systemd(self.run, unit).pid() == pid:
-                self.service.do("disable", "--now", unit)
-                retired.append(unit)
-                continue
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
-            retired.append(words)
+        pids = [stray.pid for stray in strays if stray.pid]
+        for stray in strays:
+            if stray.service:
+                stray.service.retire()
+            else:
+                with suppress(ProcessLookupError):
+                    os.kill(stray.pid, signal.SIGTERM)
         deadline = time.monotonic() + 10
-        while (alive := [pid for pid in strays if linux.command_line(pid)]) and time.monotonic() < deadline:
+        while (alive := [pid for pid in pids if host.own.command_line(pid)]) and time.monotonic() < deadline:
             time.sleep(0.1)
         for pid in alive:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        return retired
+        return [stray.words for stray in strays]
 
     def switch(self, pending: list[Change], retired: list[str]) -> None:
         """Make what is pending and start the service; put everything back when the agent does not come up.
@@ -299,9 +315,7 @@ class Deployment:
                 shutil.copy2(unit, f"{unit}.before-smolcluster")
             for change in pending:
                 change.apply()
-            self.service.do("daemon-reload")
-            self.service.do("enable", self.params["service"])
-            self.service.do("restart", self.params["service"])
+            self.service.restart(changed=any(change.name == str(unit) for change in pending))
             self.observe()
         except (RuntimeError, OSError, ValueError, promtail.PromtailError) as error:
             words = self.service.journal()
@@ -312,7 +326,7 @@ class Deployment:
         for change in pending:
             change.conclude()
 
-    def put_back(self, pending: list[Change], before: dict[str, str]) -> str:
+    def put_back(self, pending: list[Change], before: State) -> str:
         """Put back the files, and what ran before.
 
         Parameters:
@@ -322,25 +336,29 @@ class Deployment:
         Returns:
             What holds now, for the message.
         """
-        name = self.params["service"]
         try:
-            if self.service.state().get("LoadState") == "loaded":
-                # A stop that fails must not keep the files from being put back.
-                self.run(["systemctl", "stop", name])
-                if before.get("UnitFileState") != "enabled":
-                    self.run(["systemctl", "disable", name])
+            if self.service.state().phase != ABSENT:
+                self.service.stop(disable=not before.enabled)
             for change in reversed(pending):
                 change.undo()
-            self.service.do("daemon-reload")
-            if before.get("ActiveState") != "active":
-                self.run(["systemctl", "reset-failed", name])
+            self.service.reload()
+            if before.phase != RUNNING:
                 return "nothing ran before and nothing was left running"
-            self.service.do("start", name)
-            if self.service.state().get("ActiveState") != "active":
+            self.service.start()
+            if not self.comes_up():
                 return "the agent that ran before was put back but does not run"
         except (RuntimeError, OSError) as error:
             return f"putting the old agent back failed too: {error}"
         return "the agent that ran before runs again"
+
+    def comes_up(self) -> bool:
+        """Whether the service runs within 5 s."""
+        deadline = time.monotonic() + 5
+        while self.service.state().phase != RUNNING:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.1)
+        return True
 
     def observe(self) -> None:
         """Wait until the new agent answers, has all its targets and is still the process that was started.
@@ -351,17 +369,17 @@ class Deployment:
             PromtailError: it does not, within the time given.
         """
         url = f"http://127.0.0.1:{self.params['http_port']}/metrics"
-        deadline = time.monotonic() + self.params["timeout"]
+        deadline, restarts = time.monotonic() + self.params["timeout"], self.service.state().restarts
         while time.monotonic() < deadline:
-            pid = self.service.pid()
+            pid = self.service.state().pid
             try:
                 with loki.DIRECT.open(url, timeout=5) as answer:
                     targets = Metrics(answer.read().decode()).total("promtail_targets_active_total")
-                if targets >= self.targets and pid and self.service.pid() == pid and self.stale() is None:
+                if targets >= self.targets and pid and self.service.state().pid == pid and self.stale() is None:
                     return
             except (http.client.HTTPException, OSError):
                 pass
-            if int(self.service.state().get("NRestarts") or 0) > 1:
+            if self.service.state().restarts > restarts + 1:
                 raise promtail.PromtailError("the agent dies right after its start")
             time.sleep(0.1)
         raise promtail.PromtailError(
@@ -370,7 +388,12 @@ class Deployment:
 
 
 def interpreter() -> str:
-    """Python for the service: the system's own by the name that outlives its upgrades, else the one that runs this."""
+    """Python for the service: the system's own by the name that outlives its upgrades, else the one that runs this.
+
+    On a Mac the one that runs this: /usr/bin/python3 is there, but without the developer tools only asks for them.
+    """
+    if host.SYSTEM == "Darwin":
+        return sys.executable
     return next(path for path in ("/usr/bin/python3", sys.executable) if os.access(path, os.X_OK))
 
 

@@ -17,9 +17,12 @@ attributes:
 options:
   home: {description: Folder with one folder per installed version., type: path, required: true}
   version: {description: Version that is to run., type: str, required: true}
-  user: {description: Name of the service's user., type: str, default: promtail}
-  unit_file: {description: Where the service's unit belongs., type: path, required: true}
-  service: {description: Name of the service., type: str, default: promtail}
+  systems:
+    description:
+      - What differs between systems, by the name of the kernel (C(Linux), C(Darwin)).
+      - C(service) is the name of the service, C(unit_file) where its definition belongs, C(user) the service's user.
+    type: dict
+    required: true
   http_port: {description: TCP port that the agent is to listen on., type: int, required: true}
 """
 EXAMPLES = r"""
@@ -27,7 +30,8 @@ EXAMPLES = r"""
   smolcluster.logging.promtail_info:
     home: /opt/promtail
     version: 3.6.11
-    unit_file: /etc/systemd/system/promtail.service
+    systems:
+      Linux: {service: promtail, unit_file: /etc/systemd/system/promtail.service, user: promtail}
     http_port: 9080
 """
 RETURN = r"""
@@ -38,19 +42,30 @@ glibc:
   returned: always
   type: str
   sample: '2.36'
-systemd: {description: Whether systemd is the init system., returned: always, type: bool}
+managed: {description: Whether systemd is the init system; always on a Mac., returned: always, type: bool}
+macos:
+  description:
+    - What only a Mac has; null elsewhere. C(version) is that of macOS, C(sleep) the minutes after which it sleeps (0 is
+      never), C(quarantined) the programs that Gatekeeper would keep from starting.
+    - C(homebrew) is null without Homebrew, else its program C(brew), the C(owner) who alone may run it, the folder of
+      its C(promtail), and whether that is C(installed).
+  returned: always
+  type: dict
+known_names: {description: Names in C(/etc/hosts)., returned: always, type: list, elements: str}
 archive:
   description: SHA-256 of the archive that the version was unpacked from; null when it is not installed undamaged.
   returned: always
   type: str
-user: {description: Whose the user is; C(ours), C(foreign) or C(absent)., returned: always, type: str}
+user: {description: Whose the service's user is; C(ours), C(foreign) or C(absent)., returned: always, type: str}
 pid: {description: Process of the running service; 0 when it does not run., returned: always, type: int}
 port_holder:
   description: Process and command that listen on the port, unless it is the service; null when it is free.
   returned: always
   type: dict
 strays:
-  description: Processes of Promtail that are not the service, each with its pid and command.
+  description: >-
+    Promtails that are not the service, each with its pid and command; a service that starts one, with its name as the
+    command and 0 as the pid where it does not run.
   returned: always
   type: list
   elements: dict
@@ -65,13 +80,13 @@ leftovers: {description: Files of a hand-made set-up., returned: always, type: l
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.smolcluster.logging.plugins.module_utils import linux, promtail
-from ansible_collections.smolcluster.logging.plugins.module_utils.systemd import Systemd
+from ansible_collections.smolcluster.logging.plugins.module_utils import darwin, host, promtail
 
 
-def port_holder(service: Systemd, port: int) -> dict | None:
+def port_holder(service: Any, port: int) -> dict | None:
     """Who else listens on the agent's port, for at least 2 s: a service that is being restarted changes its process.
 
     Parameters:
@@ -79,14 +94,37 @@ def port_holder(service: Systemd, port: int) -> dict | None:
         port: TCP port.
 
     Returns:
-        See `linux.listener`; none when nobody or the service itself does.
+        See `listener` in linux.py or darwin.py; none when nobody or the service itself does.
     """
     end = time.monotonic() + 2
-    while (holder := linux.listener(port)) and holder["pid"] != service.pid():
+    while (holder := host.own.listener(port)) and holder["pid"] not in service.processes():
         if time.monotonic() > end:
             return holder
         time.sleep(0.1)
     return None
+
+
+def macos(folder: Path) -> dict | None:
+    """What only a Mac has; none elsewhere.
+
+    Parameters:
+        folder: folder of the version that is to run.
+    """
+    if host.SYSTEM != "Darwin":
+        return None
+    facts = darwin.facts()
+    keg = (facts["homebrew"] or {}).get("promtail")
+    programs = [Path(place) / promtail.PROGRAM for place in (folder, keg) if place]
+    return {**facts, "quarantined": [str(program) for program in programs if darwin.quarantined(program)]}
+
+
+def known_names() -> list[str]:
+    """Names in /etc/hosts, where programs without the system's resolver look as well."""
+    try:
+        lines = Path("/etc/hosts").read_text().splitlines()
+    except OSError:
+        return []
+    return [name for line in lines for name in line.partition("#")[0].split()[1:]]
 
 
 def main() -> None:
@@ -95,37 +133,32 @@ def main() -> None:
         argument_spec={
             "home": {"type": "path", "required": True},
             "version": {"type": "str", "required": True},
-            "user": {"type": "str", "default": "promtail"},
-            "unit_file": {"type": "path", "required": True},
-            "service": {"type": "str", "default": "promtail"},
+            "systems": {"type": "dict", "required": True},
             "http_port": {"type": "int", "required": True},
         },
         supports_check_mode=True,
     )
-    identity = os.uname()
-    systemd = Systemd.present()
-    service = Systemd(module.run_command, module.params["service"])
-    state = service.state() if systemd else {}
-    pid, home = int(state.get("MainPID") or 0), Path(module.params["home"])
-    holder = port_holder(service, module.params["http_port"]) if systemd else None
+    identity, home = os.uname(), Path(module.params["home"])
+    known = {"system": identity.sysname, "architecture": identity.machine, "glibc": host.own.glibc()}
+    if identity.sysname not in module.params["systems"]:
+        module.exit_json(changed=False, managed=False, **known)
+    ours = module.params["systems"][identity.sysname]
+    service = host.manager(module.run_command, ours["service"])
+    state = service.state()
     module.exit_json(
         changed=False,
-        system=identity.sysname,
-        architecture=identity.machine,
-        glibc=linux.glibc(),
-        systemd=systemd,
+        managed=service.present(),
+        macos=macos(home / module.params["version"]),
+        known_names=known_names(),
         archive=promtail.archive_of(home, module.params["version"]),
-        user=promtail.account(module.params["user"]),
-        pid=pid,
-        port_holder=holder,
-        strays=[
-            {"pid": stray, "command": " ".join(linux.command_line(stray))}
-            for stray in linux.processes_of(promtail.PROGRAM)
-            if stray != pid
-        ],
-        foreign_unit=promtail.foreign_unit(Path(module.params["unit_file"]), state.get("FragmentPath") or ""),
+        user=promtail.account(ours["user"]),
+        pid=state.pid,
+        port_holder=port_holder(service, module.params["http_port"]),
+        strays=[stray.shown() for stray in promtail.strays(module.run_command, service)],
+        foreign_unit=promtail.foreign_unit(Path(ours["unit_file"]), state.definition),
         home=promtail.owner_of_home(home),
         leftovers=promtail.leftovers(),
+        **known,
     )
 
 

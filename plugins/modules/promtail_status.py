@@ -18,8 +18,12 @@ options:
   loki_url: {description: Base address of Loki., type: str, required: true}
   http_port: {description: TCP port of the agent's own metrics on 127.0.0.1., type: int, required: true}
   node: {description: Value of the label C(node) of this node's lines., type: str, required: true}
-  positions_file: {description: Where the agent saves how far it has read., type: path, required: true}
-  service: {description: Name of the service., type: str, default: promtail}
+  systems:
+    description:
+      - What differs between systems, by the name of the kernel (C(Linux), C(Darwin)); C(service) is the service's name,
+        C(data) the folder with its positions.
+    type: dict
+    required: true
 """
 EXAMPLES = r"""
 - name: How is the agent?
@@ -27,7 +31,8 @@ EXAMPLES = r"""
     loki_url: http://192.0.2.10:3100
     http_port: 9080
     node: mini1
-    positions_file: /var/lib/promtail/positions.yaml
+    systems:
+      Linux: {service: promtail, data: /var/lib/promtail}
 """
 RETURN = r"""
 status:
@@ -63,9 +68,9 @@ import re
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.smolcluster.logging.plugins.module_utils import linux, loki, promtail
+from ansible_collections.smolcluster.logging.plugins.module_utils import host, loki, promtail
 from ansible_collections.smolcluster.logging.plugins.module_utils.metrics import Metrics
-from ansible_collections.smolcluster.logging.plugins.module_utils.systemd import Systemd
+from ansible_collections.smolcluster.logging.plugins.module_utils.service import ABSENT, FAILED, STOPPED, State
 
 # Seconds.
 DAY = 86400
@@ -80,8 +85,6 @@ RETRY = 16
 RETRIED = "error sending batch, will retry"
 REFUSED = "final error sending batch"
 ERROR = re.compile(r"^error|level=error(?!.*context canceled)")  # what a stop cancels is no cause
-# What systemd, not the service, writes to the service's journal.
-SYSTEMD = re.compile(r"\S+\.service: |(Start|Stopp)(ed|ing) ")
 # What Loki says of lines that it refuses, and what is to be done.
 REFUSALS = {
     "too far behind": (
@@ -123,7 +126,9 @@ class Status:
 
     def __init__(self, module: AnsibleModule) -> None:
         self.params = module.params
-        self.service = Systemd(module.run_command, self.params["service"])
+        self.ours = self.params["systems"][host.SYSTEM]
+        self.run = module.run_command
+        self.service = host.manager(self.run, self.ours["service"])
         self.problems: list[str] = []
         self.notes: list[str] = []
         self.loki_answers = False
@@ -138,15 +143,15 @@ class Status:
         Returns:
             Results of the module.
         """
-        state = self.service.state() if Systemd.present() else {}
-        pid = int(state.get("MainPID") or 0)
+        state = self.service.state()
+        pid = state.pid
         self.status["running"] = bool(pid)
         if not pid:
             self.problems.append(self.stopped(state))
-        self.others(pid)
+        self.others()
         self.store()
         if pid:
-            age = linux.age(pid)
+            age = host.own.age(pid)
             self.status["uptime"] = None if age is None else int(age)
             self.agent()
             self.positions()
@@ -156,41 +161,30 @@ class Status:
             "problems": [secret_free(problem) for problem in self.problems],
         }
 
-    def stopped(self, state: dict[str, str]) -> str:
-        """Why the service does not run.
-
-        Parameters:
-            state: the service's properties; empty without systemd.
-        """
-        name, deploy = self.service.name, "`ansible-playbook site.yml --tags promtail`"
-        if state.get("LoadState", "not-found") == "not-found":
+    def stopped(self, state: State) -> str:
+        """Why the service does not run."""
+        deploy = "`ansible-playbook site.yml --tags promtail`"
+        if state.phase == ABSENT:
             return f"the agent does not run: it is not installed. {deploy} deploys and starts it"
-        start = f"`systemctl start {name}` on the node starts it"
-        if state.get("ActiveState") in ("inactive", "deactivating"):
+        start = f"`{self.service.start_command}` on the node starts it"
+        if state.phase == STOPPED:
             return f"the agent does not run: it was stopped. {start}"
         said = self.service.journal(50).splitlines()
         ends = [line for line in said if "Failed with result" in line]
-        if state.get("ActiveState") == "failed":
+        if state.phase == FAILED:
             # The unit restarts whatever ends by itself; a stop that takes too long ends so, too.
             return f"the agent does not run: it was stopped and killed, or failed{in_brackets(ends)}. {start}"
-        own = [line for line in said if not SYSTEMD.match(line)]
+        own = [line for line in said if not host.manager.own_words.match(line)]
         errors = [line for line in own if ERROR.search(line)] or own or ends
         return (
             f"the agent does not run: it is starting anew, or fails to start{in_brackets(errors)}. If it stays so, "
             f"{deploy} says what is wrong"
         )
 
-    def others(self, pid: int) -> None:
-        """Promtails that are not the service.
-
-        Parameters:
-            pid: main process of the service; 0 when it does not run.
-        """
-        unit = f"{self.service.name}.service"
-        # The service may just have started anew, under another process.
-        others = [other for other in linux.processes_of(promtail.PROGRAM) if other != pid]
-        lines = [" ".join(linux.command_line(other)) for other in others if linux.unit_of(other) != unit]
-        self.status["others"] = [secret_free(line) for line in lines if line]
+    def others(self) -> None:
+        """Promtails that are not the service."""
+        strays = promtail.strays(self.run, self.service)
+        self.status["others"] = [secret_free(stray.words) for stray in strays if stray.words]
         if self.status["others"]:
             self.problems.append(
                 f"another Promtail runs here: {', '.join(self.status['others'])}. On the same files it sends every "
@@ -221,7 +215,7 @@ class Status:
         if abs(skew) - doubt > CLOCK:
             self.problems.append(
                 f"this node's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} Loki's"
-                f"{', which may refuse such lines' if skew > FUTURE else ''}. Set it: `timedatectl set-ntp true`"
+                f"{', which may refuse such lines' if skew > FUTURE else ''}. Set it: `{host.own.SET_CLOCK}`"
             )
 
     def metrics(self) -> Metrics:
@@ -248,7 +242,7 @@ class Status:
         except AgentError as error:
             self.problems.append(
                 f"the agent runs but does not answer at {error}. Compare promtail_http_port with what it was deployed "
-                f"with, or restart it: `systemctl restart {self.service.name}`"
+                f"with, or restart it: `{self.service.restart_command}`"
             )
             return
         dropped = metrics.by("promtail_dropped_entries_total", "reason")
@@ -334,7 +328,7 @@ class Status:
 
     def positions(self) -> None:
         """Whether the agent can save how far it has read."""
-        path = self.params["positions_file"]
+        path = os.path.join(self.ours["data"], "positions.yaml")
         try:
             unsaved = time.time() - os.stat(path).st_mtime
             self.status["positions_age"] = int(unsaved)
@@ -343,7 +337,7 @@ class Status:
         if min(unsaved, self.status["uptime"] or 0) > UNSAVED:
             self.problems.append(
                 f"{path} was not saved for more than {UNSAVED} s: its disk is full, or its folder is not writable for "
-                f"the agent; `journalctl -u {self.service.name}` says which. Unmended, a restart reads lines again"
+                f"the agent; `{self.service.words_command}` says which. Unmended, a restart reads lines again"
             )
 
 
@@ -354,8 +348,7 @@ def main() -> None:
             "loki_url": {"type": "str", "required": True},
             "http_port": {"type": "int", "required": True},
             "node": {"type": "str", "required": True},
-            "positions_file": {"type": "path", "required": True},
-            "service": {"type": "str", "default": "promtail"},
+            "systems": {"type": "dict", "required": True},
         },
         supports_check_mode=True,
     )

@@ -62,7 +62,7 @@ def docker_problems(source: str, host: dict[str, Any]) -> list[str]:
         found = tuple(int(part) for part in re.findall(r"\d+", host["compose"])[:2])
         if found < COMPOSE_FLOOR:
             return [f"the compose plugin is {host['compose']}, 2.18 or newer is needed. Upgrade it"]
-        if not host["engine"] and not host["systemd"]:
+        if not host["engine"] and not host["managed"]:
             return ["Docker is installed but does not answer. Start it (`docker info` must succeed)"]
         return []
     if host["docker"]:

@@ -19,6 +19,7 @@ import re
 import zoneinfo
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -192,14 +193,15 @@ def node_problems(settings: dict[str, Any], node: dict[str, Any]) -> list[str]:
     """
     problems = []
     if not settings["platform"]:
-        problems.append(
+        return [
             f"Promtail has no program for {node['system']} on {node['architecture']}; this role supports Linux on "
-            "x86_64, aarch64 and armv7l. Take this host out of the group"
-        )
-    elif not node["systemd"]:
+            "x86_64, aarch64 and armv7l, and macOS on arm64 and x86_64. Take this host out of the group"
+        ]
+    if not node["managed"]:
         problems.append(
             "systemd is not the init system of this host; this role needs it. Take this host out of the group"
         )
+    problems += name_problems(settings, node) + macos_problems(settings, node)
     version = numbers(str(settings["version"]))
     if node["system"] == "Linux" and version >= NEW_GLIBC_SINCE and not node["archive"]:
         found = node["glibc"]
@@ -233,12 +235,117 @@ def node_problems(settings: dict[str, Any], node: dict[str, Any]) -> list[str]:
     return problems
 
 
+def name_problems(settings: dict[str, Any], node: dict[str, Any]) -> list[str]:
+    """Whether the agent can find Loki's address: the release's programs ask no mDNS (they are built with netgo)."""
+    name = urlsplit(str(settings["loki_url"])).hostname or ""
+    if not name.endswith(".local") or name in node["known_names"]:
+        return []
+    return [
+        f"Promtail does not resolve {name}, names in .local being answered by mDNS alone. Set smolcluster_address on "
+        f"the controller to its address (or promtail_loki_url), or add {name} to /etc/hosts of this host"
+    ]
+
+
+def protected(path: str) -> bool:
+    """Whether macOS hides a path from services until they are given Full Disk Access."""
+    return bool(re.match(r"(/System/Volumes/Data)?/Users/[^/]+/(Desktop|Documents|Downloads)(/|$)", path))
+
+
+def source_paths(settings: dict[str, Any]) -> list[str]:
+    """Paths of all sources that are written as they should be."""
+    sources = settings["sources"] if isinstance(settings["sources"], list) else []
+    lists = [source.get("paths") for source in sources if isinstance(source, dict)]
+    return [str(path) for paths in lists if isinstance(paths, list) for path in paths]
+
+
+def macos_problems(settings: dict[str, Any], node: dict[str, Any]) -> list[str]:
+    """What of a Mac stands against the deployment; on other systems, settings that are for Macs only."""
+    method, macos = settings["install_method"], node["macos"]
+    if macos is None:
+        if method == "archive":
+            return []
+        return ["promtail_install_method is homebrew, which is for Macs only. Set it to archive for this host"]
+    problems = []
+    paths = source_paths(settings)
+    hidden = [path for path in paths if protected(path)]
+    if hidden and not settings["full_disk_access"]:
+        problems.append(
+            f"macOS hides {', '.join(hidden)} from every service: nothing in Desktop, Documents and Downloads can be "
+            "read by one, root's included. Move the checkout or its logs elsewhere, ~/smolcluster for example, or give "
+            "the agent Full Disk Access and set promtail_full_disk_access: true (docs/macos.md)"
+        )
+    twice = [path for path in paths if path.startswith("/private/") and path.removeprefix("/private") in paths]
+    if twice:
+        problems.append(
+            f"promtail_sources names the same files twice: {', '.join(twice)} and without /private, to which it is a "
+            "link. Remove one; every line would be sent twice"
+        )
+    brew = macos["homebrew"]
+    if method == "homebrew" and not brew:
+        problems.append(
+            "promtail_install_method is homebrew, and Homebrew is not on this Mac. Set it to archive, which needs none"
+        )
+    elif method == "homebrew" and not brew["installed"] and not settings["homebrew_tap"]:
+        problems.append(
+            "Homebrew cannot install Promtail: its formula was disabled on 2026-03-02, and none is installed. Set "
+            "promtail_install_method: archive, or promtail_homebrew_tap to a tap with a formula of your own"
+        )
+    problems += [
+        f"Gatekeeper keeps {program} from starting (attribute com.apple.quarantine). If you trust where it is from: "
+        f"`sudo xattr -d com.apple.quarantine {program}` on this Mac"
+        for program in macos["quarantined"]
+    ]
+    if settings["user"] not in ("root", "_promtail") and node["user"] == "absent":
+        problems.append(
+            f"there is no user {settings['user']} on this Mac; set promtail_macos_user to one that exists, to root, or "
+            "to _promtail, which is then made"
+        )
+    return problems
+
+
+def notes(settings: dict[str, Any], node: dict[str, Any]) -> list[str]:
+    """What does not stand against a deployment but is worth knowing; each with the way out.
+
+    Parameters:
+        settings: the role's variables.
+        node: results of the module `promtail_info`.
+    """
+    found = []
+    old = [stray["command"] for stray in node["strays"]] + node["leftovers"]
+    if old and not settings["adopt"]:
+        found.append(
+            f"left over from a set-up by hand: {', '.join(old)}. Two agents on the same files send every line twice; "
+            "set promtail_adopt: true to retire the old one"
+        )
+    macos = node["macos"]
+    if macos is None:
+        return found
+    if macos["sleep"]:
+        found.append(
+            f"this Mac goes to sleep after {macos['sleep']} min, and then neither trains nor ships lines: "
+            "`sudo pmset -a sleep 0` on it"
+        )
+    if settings["user"] != "root" and numbers(macos["version"] or "0.0") >= (15,):
+        found.append(
+            f"the agent runs as {settings['user']}. macOS 15 and newer may keep programs from other machines (Local "
+            "Network Privacy); services are said to be exempt, root's surely are. If lines do not arrive and the agent "
+            "says `no route to host`, set promtail_macos_user: root"
+        )
+    if temporary := [path for path in source_paths(settings) if re.match(r"(/private)?/tmp/", path)]:
+        found.append(
+            f"macOS empties /tmp at each start, and of files that nobody has touched for three days: "
+            f"{', '.join(temporary)}. Lines that Loki has stay; to keep the files as well, let training write to a "
+            "folder such as /Users/Shared"
+        )
+    return found
+
+
 def problems(settings: dict[str, Any], folder: str, node: dict[str, Any]) -> list[str]:
     """Everything that stands against a deployment, in words for the user; empty when nothing does.
 
     Parameters:
-        settings: `sources`, `loki_url`, `version`, `base_url`, `timezone`, `http_port`, `adopt`,
-            `platform`, `home`.
+        settings: `sources`, `loki_url`, `version`, `base_url`, `timezone`, `http_port`, `adopt`, `platform`, `home`,
+            `user`, `install_method`, `homebrew_tap`, `full_disk_access`.
         folder: folder of the format presets.
         node: results of the module `promtail_info`.
     """

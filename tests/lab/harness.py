@@ -119,9 +119,9 @@ exit 3
 """
 
 
-def release(folder: Path, version: str, program: bytes) -> dict[str, str]:
-    """Make a release folder with one program; returns the variables that install from it."""
-    platform = engine.platform()
+def release(folder: Path, version: str, program: bytes, platform: str = "") -> dict[str, str]:
+    """Make a release folder with one program, by default for this machine; returns variables that install from it."""
+    platform = platform or engine.platform()
     target = folder / f"v{version}"
     target.mkdir(parents=True)
     (folder / "program").write_bytes(program)

@@ -54,8 +54,9 @@ def test_archive_of_the_platform_is_downloaded_once_and_checked_on_the_node(
     url, asked = mirror
     pids = [lab.agent_pid(mini) for mini in MINIS]
     # What a node of this architecture would say of itself.
-    node = {"system": "Linux", "architecture": architecture, "glibc": "2.41", "systemd": True, "archive": None}
+    node = {"system": "Linux", "architecture": architecture, "glibc": "2.41", "managed": True, "archive": None}
     node |= {"home": "ours", "user": "ours", "foreign_unit": None, "port_holder": None, "strays": [], "leftovers": []}
+    node |= {"macos": None, "known_names": []}
     play = lab.play(
         "site.yml",
         "--tags",

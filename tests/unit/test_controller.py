@@ -20,7 +20,7 @@ HOST = {
     "distribution": "debian",
     "release": "13",
     "codename": "trixie",
-    "systemd": True,
+    "managed": True,
     "docker": True,
     "engine": "26.1.5",
     "compose": "2.26.1-4",
@@ -76,7 +76,7 @@ def test_known_password_may_stay_on_loopback(address):
             "cannot install it on fedora",
         ),
         ({"compose": "2.17.3"}, "distribution", "2.18 or newer is needed"),
-        ({"engine": "", "systemd": False}, "distribution", "does not answer"),
+        ({"engine": "", "managed": False}, "distribution", "does not answer"),
     ],
 )
 def test_docker_that_is_not_to_be_had_is_told(host, source, words):

@@ -9,7 +9,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from ansible_collections.smolcluster.logging.plugins.module_utils import loki
+from ansible_collections.smolcluster.logging.plugins.module_utils import host, loki
+from ansible_collections.smolcluster.logging.plugins.module_utils.service import State
 from ansible_collections.smolcluster.logging.plugins.modules import promtail_delivery
 
 SAMPLE = "%(asctime)s | %(levelname)s | rank:verify | %(message)s"
@@ -25,8 +26,10 @@ def node(monkeypatch, tmp_path):
         def __init__(self, *_):
             pass
 
-        def pid(self):
-            return node.pid
+        words_command = "journalctl -u promtail"
+
+        def state(self):
+            return State(pid=node.pid)
 
         def journal(self, *_):
             return node.journal
@@ -49,7 +52,7 @@ def node(monkeypatch, tmp_path):
         name = next(folder.glob("*.log"), Path("none")) if node.follows else "other"
         return io.BytesIO(f'promtail_read_bytes_total{{path="{name}"}} 1\n'.encode())
 
-    monkeypatch.setattr(promtail_delivery, "Systemd", Service)
+    monkeypatch.setattr(host, "manager", Service)
     monkeypatch.setattr(loki, "DIRECT", SimpleNamespace(open=open_))
     monkeypatch.setattr(loki, "skew", skew)
     monkeypatch.setattr(loki, "streams", streams)
@@ -58,6 +61,7 @@ def node(monkeypatch, tmp_path):
         defaults = {
             "loki_url": "http://192.0.2.10:3100",
             "http_port": 9080,
+            "systems": {"Linux": {"service": "promtail"}},
             "path": f"{folder}/worker-*.log",
             "sample": SAMPLE,
             "lines": 4,

@@ -197,7 +197,7 @@ def test_listener_is_found_with_its_process():
 
 
 def test_own_process_is_seen_and_a_gone_one_is_not():
-    assert os.getpid() in linux.pids()
+    assert os.getpid() in linux.command_lines()
     assert linux.environment(os.getpid())
     ended = subprocess.Popen(["true"])
     ended.wait()

@@ -20,17 +20,25 @@ SETTINGS = {
     "http_port": 9080,
     "adopt": False,
     "platform": "linux-amd64",
+    "user": "promtail",
+    "install_method": "archive",
+    "homebrew_tap": "",
+    "full_disk_access": False,
 }
 NODE = {
     "system": "Linux",
     "architecture": "x86_64",
     "glibc": "2.36",
-    "systemd": True,
+    "managed": True,
     "archive": None,
     "home": "ours",
     "port_holder": None,
     "strays": [],
     "foreign_unit": None,
+    "user": "ours",
+    "leftovers": [],
+    "known_names": [],
+    "macos": None,
 }
 
 
@@ -151,7 +159,7 @@ def test_installed_version_proves_that_it_runs_here():
 def test_unsupported_platform_is_told():
     found = problems({"architecture": "riscv64"}, platform="")
     assert "no program for Linux on riscv64" in found[0]
-    assert "systemd is not the init system" in problems({"systemd": False})[0]
+    assert "systemd is not the init system" in problems({"managed": False})[0]
 
 
 def test_taken_port_is_told_unless_it_is_adopted():

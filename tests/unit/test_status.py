@@ -11,8 +11,10 @@ from types import SimpleNamespace
 import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
-from ansible_collections.smolcluster.logging.plugins.module_utils import linux, loki
+from ansible_collections.smolcluster.logging.plugins.module_utils import host, loki
 from ansible_collections.smolcluster.logging.plugins.module_utils.metrics import Metrics
+from ansible_collections.smolcluster.logging.plugins.module_utils.service import State
+from ansible_collections.smolcluster.logging.plugins.module_utils.systemd import Systemd
 from ansible_collections.smolcluster.logging.plugins.modules import promtail_status
 
 TABLE = Path(__file__).resolve().parents[2] / "playbooks/templates/status.txt.j2"
@@ -50,7 +52,7 @@ def node(monkeypatch, tmp_path):
     """A healthy node, and how to make it unwell."""
     counters = {"sent": 12345, "retried": 0, "dropped": 0, "too_long": 0, "cut": 0, "files": 3}
     node = SimpleNamespace(
-        pid=os.getpid(), state={"LoadState": "loaded", "ActiveState": "active"}, systemd=True, age=3600.0, journal="",
+        pid=os.getpid(), phase="running", age=3600.0, journal="",
         answers=True, later={}, skew=0.1, lines=True, loki=None, others={}, positions=tmp_path / "positions.yaml",
         **counters,
     )  # fmt: skip
@@ -69,16 +71,16 @@ def node(monkeypatch, tmp_path):
             vars(node).update(node.later)
             return text.encode()
 
-    class Service:
-        def __init__(self, _, name):
-            self.name = name
-
-        @staticmethod
-        def present():
-            return node.systemd
+    class Service(Systemd):
+        @classmethod
+        def services_of(cls, *_):
+            return []
 
         def state(self):
-            return {**node.state, "MainPID": str(node.pid)}
+            return State(phase=node.phase, pid=node.pid)
+
+        def processes(self):
+            return [node.pid, *(pid for pid, unit in node.others.items() if unit == "promtail.service")]
 
         def journal(self, *_):
             return node.journal
@@ -102,24 +104,22 @@ def node(monkeypatch, tmp_path):
     def sleep(seconds):
         clock.now += seconds
 
-    monkeypatch.setattr(promtail_status, "Systemd", Service)
+    monkeypatch.setattr(host, "manager", Service)
     times = SimpleNamespace(time=time.time, time_ns=time.time_ns, monotonic=lambda: clock.now, sleep=sleep)
     monkeypatch.setattr(promtail_status, "time", times)
     monkeypatch.setattr(loki, "DIRECT", SimpleNamespace(open=open_metrics))
     monkeypatch.setattr(loki, "skew", skew)
     monkeypatch.setattr(loki, "streams", streams)
-    monkeypatch.setattr(linux, "age", lambda _: node.age)
-    monkeypatch.setattr(linux, "processes_of", lambda _: [node.pid, *node.others])
-    monkeypatch.setattr(linux, "command_line", lambda pid: ["/home/me/promtail", f"-config.file={pid}.yaml"])
-    monkeypatch.setattr(linux, "unit_of", lambda pid: node.others[pid])
+    monkeypatch.setattr(host.own, "age", lambda _: node.age)
+    monkeypatch.setattr(host, "processes_of", lambda _: [node.pid, *node.others])
+    monkeypatch.setattr(host.own, "command_line", lambda pid: ["/home/me/promtail", f"-config.file={pid}.yaml"])
 
     def gather(url="http://192.0.2.10:3100"):
         params = {
             "loki_url": url,
             "http_port": 9080,
             "node": "mini1",
-            "positions_file": str(node.positions),
-            "service": "promtail",
+            "systems": {"Linux": {"service": "promtail", "data": str(tmp_path)}},
         }
         return promtail_status.Status(SimpleNamespace(params=params, run_command=None)).gather()
 
@@ -150,35 +150,35 @@ def test_healthy_node(node):
 
 
 @pytest.mark.parametrize(
-    ("state", "journal", "words"),
+    ("phase", "journal", "words"),
     [
-        ({"LoadState": "not-found", "ActiveState": "inactive"}, "", "not installed. `ansible-playbook site.yml --tags"),
-        ({"LoadState": "loaded", "ActiveState": "inactive"}, "", "was stopped. `systemctl start promtail` on the node"),
+        ("absent", "", "not installed. `ansible-playbook site.yml --tags"),
+        ("stopped", "", "was stopped. `systemctl start promtail` on the node"),
         (
-            {"LoadState": "loaded", "ActiveState": "activating"},
+            "starting",
             'level=error msg="address in use"\nlevel=error msg="context canceled"\nStopped promtail.service.\n'
             "promtail.service: Failed with result 'exit-code'.",
             'fails to start (level=error msg="address in use"). If it stays so, `ansible-playbook site.yml',
         ),
         (
-            {"LoadState": "loaded", "ActiveState": "activating"},
+            "starting",
             "Started promtail.service - Promtail.\nno such library\npromtail.service: Failed with result 'exit-code'.",
             "fails to start (no such library)",
         ),
         (
-            {"LoadState": "loaded", "ActiveState": "activating"},
+            "starting",
             "",
             "fails to start. If it stays so, `ansible-playbook site.yml",
         ),
         (
-            {"LoadState": "loaded", "ActiveState": "failed"},
+            "failed",
             "level=error msg=\"old\"\npromtail.service: Failed with result 'timeout'.\nStopped promtail.service.",
             "killed, or failed (promtail.service: Failed with result 'timeout'.). `systemctl start promtail`",
         ),
     ],
 )
-def test_agent_that_does_not_run(node, state, journal, words):
-    node.pid, node.state, node.journal = 0, state, journal
+def test_agent_that_does_not_run(node, phase, journal, words):
+    node.pid, node.phase, node.journal = 0, phase, journal
     result = node.gather()
     assert result["problems"][0].startswith("the agent does not run: it ")
     assert words in result["problems"][0]
@@ -186,9 +186,27 @@ def test_agent_that_does_not_run(node, state, journal, words):
     assert result["status"]["version"] is None
 
 
-def test_node_without_systemd_is_a_result(node):
-    node.systemd, node.pid = False, 0
-    assert "is not installed" in node.gather()["problems"][0]
+@pytest.mark.parametrize(
+    ("said", "phase"),
+    [
+        ("LoadState=not-found\nActiveState=inactive\nMainPID=0", "absent"),
+        ("LoadState=loaded\nActiveState=inactive\nMainPID=0", "stopped"),
+        ("LoadState=loaded\nActiveState=activating\nMainPID=0", "starting"),
+        ("LoadState=loaded\nActiveState=active\nMainPID=0", "starting"),
+        ("LoadState=loaded\nActiveState=failed\nMainPID=0", "failed"),
+        ("LoadState=loaded\nActiveState=active\nMainPID=7\nUnitFileState=enabled\nNRestarts=2", "running"),
+    ],
+)
+def test_phases_of_systemd(monkeypatch, said, phase):
+    monkeypatch.setattr(Systemd, "present", lambda *_: True)
+    state = Systemd(lambda _: (0, said, ""), "promtail").state()
+    assert state.phase == phase
+    assert (state.pid, state.enabled, state.restarts) == ((7, True, 2) if phase == "running" else (0, False, 0))
+
+
+def test_node_without_systemd_has_no_service(monkeypatch):
+    monkeypatch.setattr(Systemd, "present", lambda *_: False)
+    assert Systemd(None, "promtail").state() == State(phase="absent")
 
 
 def test_agent_that_does_not_answer(node):
@@ -313,8 +331,8 @@ def test_metrics_with_escaped_labels():
 
 
 def test_age_of_a_process():
-    assert 0 <= linux.age(os.getpid()) < 100_000
-    assert linux.age(2**22 + 1) is None
+    assert 0 <= host.own.age(os.getpid()) < 100_000
+    assert host.own.age(2**22 + 1) is None
 
 
 def table(**nodes: dict) -> list[str]:

@@ -12,7 +12,8 @@ starts at the first line of an entry, or the rest of an entry would show as a li
 Never is more read again than since the agent's last start: what was read before that had been delivered, or was read
 again then. A file that was replaced while the agent was away is read from its beginning.
 
-The service calls this before the start (`start`) and after every stop (`stop`, with systemd's SERVICE_RESULT).
+systemd calls this before the start (`start`) and after every stop (`stop`, with its SERVICE_RESULT). launchd can do
+neither: there this program runs the agent as its child (`run`) and does both itself.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import hashlib
 import json
 import os
 import re
+import signal
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -255,14 +258,58 @@ def stop(folder: Path, result: str) -> None:
     checkpoint.save()
 
 
-def main() -> None:
-    """`positions.py start|stop STATE_FOLDER SETTINGS`; settings are JSON with `entry_starts`."""
+def run(folder: Path, starts: list[re.Pattern[bytes]], timeout: float, command: list[str]) -> int:
+    """Set the positions back, run the agent, and remember how it ended; a SIGTERM is passed on to it.
+
+    Parameters:
+        folder: the agent's state folder; gets this process's number as `promtail.pid`, for newsyslog(8).
+        starts: see `rewound`.
+        timeout: seconds after a SIGTERM until the agent is killed.
+        command: the agent's command line.
+
+    Returns:
+        The agent's exit code; 128 and the signal's number when a signal has ended it, as a shell does.
+    """
+    agent, asked = None, False
+
+    def pass_on(*_: object) -> None:
+        nonlocal asked
+        asked = True
+        if agent:
+            agent.terminate()
+            signal.setitimer(signal.ITIMER_REAL, timeout)
+
+    signal.signal(signal.SIGTERM, pass_on)
+    signal.signal(signal.SIGALRM, lambda *_: agent.kill())
+    start(folder, starts)
+    try:
+        (folder / "promtail.pid").write_text(f"{os.getpid()}\n")
+    except OSError as error:  # a full disk: the log is not rotated, but lines are shipped
+        print(f"{folder}/promtail.pid cannot be written: {error}", file=sys.stderr)
+    agent = subprocess.Popen(command)
+    if asked:  # while there was no agent yet
+        pass_on()
+    code = agent.wait()
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    stop(folder, "failure" if code else "success")
+    return code if code >= 0 else 128 - code
+
+
+def main() -> int:
+    """`positions.py start|stop STATE_FOLDER SETTINGS`, or `run STATE_FOLDER SETTINGS SECONDS COMMAND…`.
+
+    Settings are JSON with `entry_starts`.
+    """
     action, folder, settings = sys.argv[1], Path(sys.argv[2]), json.loads(Path(sys.argv[3]).read_text())
+    starts = [re.compile(text.encode()) for text in settings["entry_starts"]]
+    if action == "run":
+        return run(folder, starts, float(sys.argv[4]), sys.argv[5:])
     if action == "start":
-        start(folder, [re.compile(text.encode()) for text in settings["entry_starts"]])
+        start(folder, starts)
     else:
         stop(folder, os.environ.get("SERVICE_RESULT", ""))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,0 +1,35 @@
+# Copyright (c) SmolCluster contributors
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Ansible filter: list what is worth knowing before a deployment of Promtail."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: promtail_notes
+short_description: List what is worth knowing before a deployment of Promtail
+description: What does not stand against the deployment, but costs lines or sleep later.
+author: [SmolCluster contributors (@smolcluster)]
+positional: node
+options:
+  _input:
+    description: "The role's settings: C(sources), C(adopt) and C(user)."
+    type: dict
+    required: true
+  node: {description: Results of the module M(smolcluster.logging.promtail_info)., type: dict, required: true}
+"""
+EXAMPLES = r"""
+notes: "{{ settings | smolcluster.logging.promtail_notes(node) }}"
+"""
+RETURN = r"""
+_value: {description: One text per note with the way out; empty when there is none., type: list, elements: str}
+"""
+
+from ansible_collections.smolcluster.logging.plugins.plugin_utils import promtail
+
+
+class FilterModule:
+    """Name of the filter."""
+
+    def filters(self) -> dict:
+        """Filters by name."""
+        return {"promtail_notes": promtail.notes}

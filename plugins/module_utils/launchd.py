@@ -1,0 +1,311 @@
+# Copyright (c) SmolCluster contributors
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""A service of launchd: its state, and the few changes that a deployment needs.
+
+Sources: launchctl(1), launchd.plist(5). What they do not say, other projects report: a stopped job stays known as
+`SIGTERMed` until its processes are gone, and loading it meanwhile fails with 5 (kxn/codex-remote-feishu#914,
+openclaw/openclaw#136453); unloading one that is not loaded fails with 3, or 5 since Darwin 27 (jdx/mise#10965);
+loading one that is loaded already fails with 5, 17 or 37. So codes decide nothing here: after each change the state is
+read back.
+"""
+
+from __future__ import annotations
+
+import calendar
+import os
+import plistlib
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from ansible_collections.smolcluster.logging.plugins.module_utils import darwin
+from ansible_collections.smolcluster.logging.plugins.module_utils.service import (
+    ABSENT,
+    RUNNING,
+    STARTING,
+    STOPPED,
+    Run,
+    State,
+)
+
+LAUNCHCTL = "/bin/launchctl"
+DAEMONS = Path("/Library/LaunchDaemons")
+HOMES = Path("/Users")
+ASIDE = ".before-smolcluster"
+
+# Exit codes of `launchctl print`: no such job; the domain knows none (a user who is not logged in).
+NOT_FOUND = (113, 125)
+# Seconds. A job that ignores SIGTERM is killed after its ExitTimeOut, 20 by default.
+GONE_WITHIN, LOADED_WITHIN = 40, 15
+
+
+def parse(text: str) -> dict[str, str | dict[str, str]]:
+    """Fields of what `launchctl print` says of a job; a block of `name => value` lines becomes a mapping.
+
+    Its form is documented as subject to change; only what stands at its first level is taken, for the blocks in it
+    have fields of the same names.
+    """
+    fields: dict[str, str | dict[str, str]] = {}
+    blocks: list[str] = []
+    for line in text.splitlines():
+        if line.rstrip().endswith("= {"):
+            blocks.append(line.strip()[:-3].strip())
+            if len(blocks) == 2:
+                fields[blocks[1]] = {}
+        elif line.strip() == "}":
+            blocks.pop()
+        elif len(blocks) == 1 and " = " in line:
+            name, value = line.strip().split(" = ", 1)
+            fields[name] = value
+        elif len(blocks) == 2 and " => " in line:
+            name, value = line.strip().split(" => ", 1)
+            fields[blocks[1]][name] = value
+    return fields
+
+
+def read_plist(path: Path) -> dict:
+    """A property list; empty when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return plistlib.load(file)
+    except (OSError, ValueError, plistlib.InvalidFileException):
+        return {}
+
+
+def plists() -> Iterator[tuple[list[str], Path]]:
+    """Every daemon's and every user's agent's possible domains and file; Homebrew uses `user` in an SSH session."""
+    for path in sorted(DAEMONS.glob("*.plist")):
+        yield ["system"], path
+    for path in sorted(HOMES.glob("*/Library/LaunchAgents/*.plist")):
+        uid = path.parents[2].stat().st_uid
+        yield [f"gui/{uid}", f"user/{uid}"], path
+
+
+class Launchd:
+    """One job.
+
+    Parameters:
+        run: function that runs a command (list of words) and returns its exit code, output and errors.
+        name: label of the job.
+        domain: launchd's domain, `system` or `gui/<uid>`.
+        file: its property list; by default that of a daemon of this name.
+    """
+
+    # Nothing of launchd in the service's log: it writes to the system's.
+    own_words = re.compile(r"(?!)")
+
+    def __init__(self, run: Run, name: str, domain: str = "system", file: Path | None = None) -> None:
+        self._run = run
+        self.name = name
+        self._domain = domain
+        self._target = f"{domain}/{name}"
+        self._file = file or DAEMONS / f"{name}.plist"
+        # For messages: what a user types on the node.
+        self.start_command = f"sudo launchctl bootstrap {domain} {self._file}"
+        self.restart_command = f"sudo launchctl kickstart -k {self._target}"
+        self.words_command = f"tail {self._log()}"
+
+    @staticmethod
+    def present() -> bool:
+        """Whether launchd can be talked to."""
+        return os.access(LAUNCHCTL, os.X_OK)
+
+    @classmethod
+    def services_of(cls, run: Run, pids: list[int]) -> list[Launchd]:  # noqa: ARG003
+        """Jobs that start Promtail, whether they run or not: an agent comes back at the next login.
+
+        Parameters:
+            run: see the class.
+            pids: running Promtails; the property lists say more.
+        """
+        found = []
+        for domains, path in plists():
+            job = read_plist(path)
+            words = " ".join(map(str, [job.get("Program", ""), *job.get("ProgramArguments", [])])).split()
+            if any(os.path.basename(word) == "promtail" for word in words):
+                services = [cls(run, job.get("Label", path.stem), domain, path) for domain in domains]
+                found.append(next((service for service in services if service._print() is not None), services[0]))
+        return found
+
+    def _print(self) -> dict[str, str | dict[str, str]] | None:
+        """What launchd says of the job; none when it does not know it.
+
+        Raises:
+            RuntimeError: it cannot be asked; holds what it said.
+        """
+        code, out, err = self._run([LAUNCHCTL, "print", self._target])
+        if code in NOT_FOUND or (code and "Could not find" in out + err):
+            return None
+        if code:
+            raise RuntimeError(f"launchctl print {self._target}: {(err or out).strip()}")
+        return parse(out)
+
+    def _job_pid(self) -> int:
+        """The process that launchd has started; 0 when there is none."""
+        return int((self._print() or {}).get("pid", 0))
+
+    def _disabled(self) -> bool:
+        """Whether somebody has disabled the job; newer systems write `disabled`, older ones `true`."""
+        _, out, _ = self._run([LAUNCHCTL, "print-disabled", self._domain])
+        return bool(re.search(rf'"{re.escape(self.name)}" => (disabled|true)\s*$', out, re.MULTILINE))
+
+    def state(self) -> State:
+        """How the job is.
+
+        Raises:
+            RuntimeError: launchd cannot be asked.
+        """
+        fields = self._print()
+        if fields is None:
+            return State(phase=STOPPED if self._file.exists() else ABSENT, enabled=not self._disabled())
+        # The job's own process sets the positions back and then starts the program as its child.
+        started = darwin.descendants(int(fields.get("pid", 0)))[1:]
+        pid = started[0] if started else 0
+        runs = int(fields.get("runs", 0))
+        return State(
+            phase=RUNNING if pid else STARTING,
+            pid=pid,
+            enabled=not self._disabled(),
+            restarts=max(0, runs - 1),
+            definition=str(fields.get("path", "")),
+        )
+
+    def processes(self) -> list[int]:
+        """All processes of the job."""
+        return darwin.descendants(self._job_pid())
+
+    def environment(self) -> dict[str, str]:
+        """Environment of the job as launchd has loaded it; empty when it has not.
+
+        A process of another account shows its own only where System Integrity Protection allows it.
+        """
+        environment = (self._print() or {}).get("environment", {})
+        return environment if isinstance(environment, dict) else {}
+
+    def restart(self, changed: bool) -> None:
+        """Start the job anew by its file as it is now, and at boot from now on.
+
+        Parameters:
+            changed: whether the file was changed since launchd has loaded it.
+
+        Raises:
+            RuntimeError: it failed; holds what launchd said.
+        """
+        if self._disabled():
+            self._do("enable", self._target)
+        if changed or self._print() is None:
+            self._unload()
+            self._load()
+        else:
+            self._do("kickstart", "-k", self._target)
+
+    def start(self) -> None:
+        """Start the job; one that is loaded already and does not run is started.
+
+        Raises:
+            RuntimeError: see `restart`.
+        """
+        if self._print() is None:
+            self._load()
+        else:
+            self._do("kickstart", self._target)
+
+    def stop(self, disable: bool) -> None:
+        """Unload the job and wait until its processes are gone.
+
+        Parameters:
+            disable: whether it is not to be started at boot, either.
+
+        Raises:
+            RuntimeError: it does not go.
+        """
+        self._unload()
+        if disable:
+            self._do("disable", self._target)
+
+    def reload(self) -> None:
+        """Nothing: launchd reads a file when it loads the job."""
+
+    def retire(self) -> None:
+        """Stop the job for good; its file is kept under another name, which launchd does not read.
+
+        Raises:
+            RuntimeError: it does not go.
+        """
+        self._unload()
+        self._file.rename(f"{self._file}{ASIDE}")
+
+    def remove(self, file: Path) -> None:
+        """Stop the job for good and remove its definition.
+
+        Raises:
+            RuntimeError: it does not go.
+        """
+        self._unload()
+        file.unlink(missing_ok=True)
+
+    def _unload(self) -> None:
+        """Unload the job, and wait until launchd has forgotten it.
+
+        Raises:
+            RuntimeError: it does not within `GONE_WITHIN`.
+        """
+        if self._print() is None:
+            return
+        _, out, err = self._run([LAUNCHCTL, "bootout", self._target])
+        end = time.monotonic() + GONE_WITHIN
+        while self._print() is not None:
+            if time.monotonic() > end:
+                raise RuntimeError(f"launchctl bootout {self._target}: still there; {(err or out).strip()}")
+            time.sleep(0.1)
+
+    def _load(self) -> None:
+        """Load the job; a try that fails is repeated, for launchd may not be done with the job before.
+
+        Raises:
+            RuntimeError: it is not loaded within `LOADED_WITHIN`.
+        """
+        end = time.monotonic() + LOADED_WITHIN
+        while True:
+            code, out, err = self._run([LAUNCHCTL, "bootstrap", self._domain, str(self._file)])
+            if not code or (self._print() or {}).get("path") == str(self._file):
+                return
+            if time.monotonic() > end:
+                raise RuntimeError(f"launchctl bootstrap {self._domain} {self._file}: {(err or out).strip()}")
+            time.sleep(0.5)
+
+    def _do(self, *words: str) -> None:
+        code, out, err = self._run([LAUNCHCTL, *words])
+        if code:
+            raise RuntimeError(f"launchctl {' '.join(words)}: {(err or out).strip()}")
+
+    def _log(self) -> str:
+        """File that the job's errors go to; empty when its property list names none."""
+        return str(read_plist(self._file).get("StandardErrorPath", ""))
+
+    def journal(self, lines: int = 15, seconds: int | None = None) -> str:
+        """Last lines of the job's own output.
+
+        Parameters:
+            lines: how many at most.
+            seconds: how old they may be by their own `ts=`, a line without one as the line before; none is any age.
+        """
+        try:
+            with open(self._log(), "rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - lines * 1024))
+                found = file.read().decode(errors="replace").splitlines()[-lines:]
+        except OSError:
+            return ""
+        if seconds is not None:
+            young = [number for number, line in enumerate(found) if written(line) >= time.time() - seconds]
+            found = found[young[0] :] if young else []
+        return "\n".join(found).strip()
+
+
+def written(line: str) -> float:
+    """When a line of Promtail's log was written, in seconds since 1970; 0 when it does not say."""
+    found = re.search(r"\bts=(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\S*Z", line)
+    if not found:
+        return 0.0
+    return float(calendar.timegm(time.strptime(found[1], "%Y-%m-%dT%H:%M:%S")))

@@ -1,0 +1,381 @@
+"""The agent on macOS under launchd, on the simulated Mac: Apple's programs are stand-ins (lab/darwin/).
+
+What passes here shows how the role acts by Apple's documentation; it shows nothing of a real Mac.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import zipfile
+from collections.abc import Iterator
+
+import pytest
+
+from lab import hosts
+from lab.config import MAC, STATE
+from lab.shell import run, wait_for
+from tests.lab.harness import DUMMY, LOGS, Lab, Play, release
+from tests.lab.test_refusals import refused
+
+LABEL = "smolcluster.logging.promtail"
+TARGET = f"system/{LABEL}"
+PLIST = f"/Library/LaunchDaemons/{LABEL}.plist"
+ONE = ("--tags", "promtail", "--limit", MAC.name)
+AGENT = "/opt/promtail/current/promtail"
+BREW_AGENT = "/Users/smol/Library/LaunchAgents/homebrew.mxcl.promtail.plist"
+TRACES = f"""
+    ls -d /opt/promtail /etc/promtail /var/db/promtail /var/log/promtail {PLIST} /etc/newsyslog.d/*promtail* 2>/dev/null
+    id _promtail 2>/dev/null; pgrep -f promtail; launchctl print {TARGET} 2>/dev/null; true
+"""
+# A program of a Mac with an Intel processor as far as its first bytes, which is all that a kernel looks at.
+INTEL = bytes.fromhex("cffaedfe 07000001 03000000 02000000") + bytes(4096)
+
+
+class Mac(Lab):
+    """The simulated Mac."""
+
+    def sh(self, script: str, check: bool = True) -> str:
+        """Run a script as root on the Mac; returns what it printed."""
+        return self.on(MAC, script, check=check)
+
+    def job(self, field: str) -> str:
+        """A field of the first level of what `launchctl print` says of the agent's job; empty without one."""
+        lines = self.sh(f"launchctl print {TARGET}", check=False).splitlines()
+        return next((line.split(" = ")[1] for line in lines if line.startswith(f"\t{field} = ")), "")
+
+    def agent(self) -> str:
+        """Process of Promtail itself; empty when it does not run."""
+        return self.sh(f"pgrep --parent {self.job('pid') or 'none'} || true", check=False)
+
+    def one(self, *words: str, **variables) -> Play:
+        """Deploy to the Mac alone; must succeed."""
+        return self.deploy(*ONE, *words, **variables)
+
+    def refused(self, *words: str, **variables) -> None:
+        """A deployment is refused with these words, and the agent runs on."""
+        before = self.job("pid")
+        refused(self.play("site.yml", *ONE, **variables), MAC.name, *words)
+        assert self.job("pid") == before
+
+    def delivers(self, mark: str) -> None:
+        """A line that is written now is in Loki once, with its labels."""
+        stamp = self.sh("date '+%Y-%m-%d %H:%M:%S'")
+        self.write(MAC, "worker-rank3-mac1.log", f"{stamp},123 | INFO | rank:3 | {mark}\n")
+        ((moment, line, labels),) = self.entries(f'{{node="mac1"}} |= "{mark}"', 1)
+        assert line.endswith(f"| {mark}")
+        assert abs(moment / 1e9 - time.time()) < 30
+        assert labels["host"] == "worker-rank3-mac1"
+        assert labels["rank"] == "3"
+        assert labels["filename"] == f"{LOGS}/worker-rank3-mac1.log"
+
+
+@pytest.fixture(scope="module")
+def bare(lab: Lab) -> Iterator[Mac]:  # noqa: ARG001
+    """A Mac on which nothing was deployed."""
+    hosts.remove_mac()
+    hosts.up(mac=True)
+    yield Mac()
+    hosts.remove_mac()
+
+
+@pytest.fixture(scope="module")
+def mac(bare: Mac) -> Mac:
+    """A Mac with the agent."""
+    bare.one()
+    return bare
+
+
+@pytest.fixture(scope="module")
+def program(lab: Lab) -> bytes:  # noqa: ARG001
+    """Promtail for the container, which stands in for that of a Mac."""
+    with zipfile.ZipFile(next((STATE / "mac").glob("v*/promtail-darwin-arm64.zip"))) as packed:
+        return packed.read(packed.namelist()[0])
+
+
+def settings(mac: Mac, **known) -> None:
+    """Give the Mac other settings; none is as it came."""
+    mac.sh("rm -f /var/macsim/settings.json")
+    if known:
+        mac.sh(f"printf %s {json.dumps(json.dumps(known))} > /var/macsim/settings.json")
+
+
+def test_check_mode_on_a_fresh_mac_changes_nothing(bare: Mac):
+    play = bare.one("--check", "--diff")
+    assert play.changed() > 0
+    assert f"+++ after: {PLIST}" in play.output
+    assert bare.sh(TRACES) == ""
+
+
+def test_first_deployment_ships_lines_and_the_second_changes_nothing(bare: Mac):
+    assert bare.one().changed() > 0
+    bare.delivers(f"first-{time.time_ns()}")
+    pid = bare.job("pid")
+    assert bare.one().changed() == 0
+    assert bare.one("--check", "--diff").changed() == 0
+    assert bare.job("pid") == pid
+
+
+def test_job_is_as_apple_wants_it(mac: Mac):
+    assert mac.sh(f"plutil -lint {PLIST}") == f"{PLIST}: OK"
+    assert mac.sh(f"stat -c '%U %g %a' {PLIST}") == "root 0 644"
+    assert mac.job("state") == "running"
+    assert mac.sh(f"readlink /proc/{mac.agent()}/exe").startswith("/opt/promtail/3.")
+    assert mac.sh("stat -c %a /var/db/promtail /var/log/promtail").split() == ["750", "750"]
+    assert mac.sh("stat -c %a /etc/promtail/promtail.yml") == "640"
+
+
+def test_change_of_the_configuration_restarts_and_nothing_else_does(mac: Mac):
+    pid = mac.job("pid")
+    assert mac.one(promtail_batch_wait="60ms").changed() == 1
+    changed = mac.job("pid")
+    assert changed != pid
+    assert mac.one(promtail_batch_wait="60ms").changed() == 0
+    assert mac.job("pid") == changed
+    mac.delivers(f"changed-{time.time_ns()}")
+    mac.one()
+
+
+def test_verify_and_status(mac: Mac):
+    assert mac.play("playbooks/verify.yml", "--limit", MAC.name).code == 0
+    play = mac.play("playbooks/status.yml", "--limit", MAC.name, status_strict=True)
+    assert play.code == 0, play.output
+    mac.sh(f"launchctl bootout {TARGET}; true")
+    try:
+        play = mac.play("playbooks/status.yml", "--limit", MAC.name)
+        assert f"it was stopped. `sudo launchctl bootstrap system {PLIST}` on the node starts it" in play.output
+        play = mac.play("playbooks/verify.yml", "--limit", MAC.name)
+        assert play.code != 0
+        assert "the agent does not run; `tail /var/log/promtail/promtail.log` says why" in play.output
+    finally:
+        mac.one()
+
+
+def test_stopped_disabled_or_still_stopping_job_is_started_again(mac: Mac):
+    mac.sh(f"launchctl bootout {TARGET}; true")
+    # It may not be gone yet: loading it now fails, which the deployment has to outlast.
+    assert mac.one().changed() == 1
+    assert mac.job("state") == "running"
+    mac.sh(f"launchctl disable {TARGET}")
+    assert "the service is not enabled" not in mac.one("--check").output
+    mac.one()
+    assert mac.sh("launchctl print-disabled system | grep promtail") == f'"{LABEL}" => enabled'
+    mac.delivers(f"again-{time.time_ns()}")
+
+
+def test_job_of_this_name_from_another_place_is_refused(mac: Mac):
+    mac.sh(f"launchctl bootout {TARGET}; true")
+    mac.sh(f"sed 's/Managed by .* -->/somebody else -->/' {PLIST} > /Library/other.plist && mv {PLIST} /Library/kept")
+    wait_for(lambda: not mac.job("state"), "the job is gone", 20)
+    mac.sh("launchctl bootstrap system /Library/other.plist")
+    try:
+        play = mac.play("site.yml", *ONE)
+        refused(play, MAC.name, "/Library/other.plist is there already and was not made by this collection")
+    finally:
+        mac.sh(f"launchctl bootout {TARGET}; mv /Library/kept {PLIST}; rm /Library/other.plist")
+        mac.one()
+
+
+def test_upgrade_and_roll_back(mac: Mac, program, tmp_path):
+    version = mac.sh("readlink /opt/promtail/current")
+    mac.one(**release(tmp_path, "9.9.1", program, "darwin-arm64"))
+    assert mac.sh(f"readlink /proc/{mac.agent()}/exe") == "/opt/promtail/9.9.1/promtail"
+    mac.one(promtail_base_url="file:///nowhere")
+    assert mac.sh(f"readlink /proc/{mac.agent()}/exe") == f"/opt/promtail/{version}/promtail"
+    mac.sh("rm -r /opt/promtail/9.9.1")
+
+
+def test_program_that_dies_at_once_is_put_back(mac: Mac, tmp_path):
+    before = mac.sh(f"cat {PLIST} /etc/promtail/promtail.yml; readlink /opt/promtail/current")
+    variables = release(tmp_path, "9.9.2", DUMMY.encode(), "darwin-arm64") | {"promtail_batch_wait": "70ms"}
+    play = mac.play("site.yml", *ONE, **variables)
+    assert play.code != 0
+    assert "the agent dies right after its start; the agent that ran before runs again" in " ".join(play.output.split())
+    assert "dummy program: cannot go on" in play.output
+    assert mac.sh(f"cat {PLIST} /etc/promtail/promtail.yml; readlink /opt/promtail/current") == before
+    assert mac.one().changed() == 0
+    mac.delivers(f"back-{time.time_ns()}")
+
+
+def test_program_for_another_processor_is_refused(mac: Mac, tmp_path):
+    pid = mac.job("pid")
+    play = mac.play("site.yml", *ONE, **release(tmp_path, "9.9.3", INTEL, "darwin-arm64"))
+    assert play.code != 0
+    assert "the program in promtail-darwin-arm64.zip does not start on this node" in " ".join(play.output.split())
+    assert mac.job("pid") == pid
+    assert "9.9.3" not in mac.sh("ls -A /opt/promtail")
+
+
+def test_killed_agent_is_back_and_loses_nothing(mac: Mac):
+    mark, before = f"killed-{time.time_ns()}", mac.job("runs")
+    stamp = mac.sh("date '+%Y-%m-%d %H:%M:%S'")
+    lines = "".join(f"{stamp},{n:03d} | INFO | rank:3 | {mark} {n}\n" for n in range(300))
+    mac.write(MAC, "worker-rank3-killed.log", lines[: len(lines) // 2])
+    mac.sh(f"kill -9 {mac.agent()}")
+    mac.write(MAC, "worker-rank3-killed.log", lines[len(lines) // 2 :])
+    found = mac.entries(f'{{node="mac1"}} |= "{mark} "', 300)
+    assert len(found) == len({line for _, line, _ in found}) == 300
+    assert int(mac.job("runs")) == int(before) + 1
+    # launchd ends with the job what is left of it: no second agent.
+    mac.sh(f"kill -9 {mac.job('pid')}")
+    wait_for(lambda: mac.job("state") == "running" and mac.agent(), "the job is back", 20)
+    assert len(mac.sh(f"pgrep --full '^{AGENT}'").split()) == 1
+
+
+def test_own_log_is_rotated(mac: Mac):
+    pid = mac.job("pid")
+    mac.sh("newsyslog -F")
+    wait_for(lambda: mac.job("state") == "running" and mac.job("pid") != pid and mac.agent(), "the job is back", 20)
+    assert mac.sh("ls /var/log/promtail").split() == ["promtail.log", "promtail.log.0.gz"]
+    wait_for(lambda: mac.sh("cat /var/log/promtail/promtail.log"), "the new log is written", 20)
+    mac.delivers(f"rotated-{time.time_ns()}")
+
+
+def test_reboot(mac: Mac):
+    run(["docker", "restart", "--timeout=15", MAC.container])
+    wait_for(lambda: mac.agent(), "the agent is back", 60)
+    mac.delivers(f"rebooted-{time.time_ns()}")
+
+
+def test_positions_are_forgotten_on_request(mac: Mac):
+    pid = mac.job("pid")
+    play = mac.play("site.yml", "--tags", "promtail_clean", "--limit", MAC.name)
+    assert play.code == 0, play.output
+    assert mac.job("pid") != pid
+    mac.delivers(f"clean-{time.time_ns()}")
+
+
+def by_hand(mac: Mac) -> None:
+    """What SmolCluster's own set-up leaves: a job of Homebrew, a process by nohup, positions files."""
+    config = "sed 's/9080/{port}/; s#/var/db/promtail/positions.yaml#/tmp/positions.yaml#' /etc/promtail/promtail.yml"
+    mac.sh(f"""
+        set -e
+        {config.format(port=9081)} > /opt/homebrew/promtail-local-config.yaml
+        {config.format(port=9082)} > /private/tmp/by-hand.yml
+        install -d -o smol -g staff /Users/smol/Library /Users/smol/Library/LaunchAgents /opt/homebrew/opt/promtail/bin
+        cp {AGENT} /opt/homebrew/opt/promtail/bin/promtail
+        chmod a+r /opt/homebrew/*.yaml /private/tmp/by-hand.yml
+        touch /tmp/positions.yaml /tmp/promtail-positions.yaml /var/macsim/gui/501
+        chmod a+rw /tmp/*positions.yaml
+    """)
+    job = """<plist version="1.0"><dict><key>Label</key><string>homebrew.mxcl.promtail</string>
+        <key>ProgramArguments</key><array><string>/opt/homebrew/opt/promtail/bin/promtail</string>
+        <string>-config.file=/opt/homebrew/promtail-local-config.yaml</string></array>
+        <key>KeepAlive</key><true/></dict></plist>"""
+    mac.on(MAC, f"cat > {BREW_AGENT} && chown smol:staff {BREW_AGENT}", data=job)
+    mac.sh(f"sudo -u smol launchctl bootstrap gui/501 {BREW_AGENT}")
+    mac.sh(f"sudo -u smol sh -c 'nohup {AGENT} -config.file=/tmp/by-hand.yml >/dev/null 2>&1 &'")
+    wait_for(lambda: len(mac.sh("pgrep --exact promtail").split()) == 3, "three agents run", 20)
+
+
+def test_set_up_by_hand_is_reported_and_on_request_retired(mac: Mac):
+    by_hand(mac)
+    words = " ".join(mac.one().output.split())
+    assert "left over from a set-up by hand: homebrew.mxcl.promtail" in words
+    assert f"{AGENT} -config.file=/tmp/by-hand.yml, /tmp/positions.yaml, /tmp/promtail-positions.yaml" in words
+    assert len(mac.sh("pgrep --exact promtail").split()) == 3
+    assert mac.one(promtail_adopt=True).changed() == 1
+    assert mac.sh("pgrep --exact promtail") == mac.agent()
+    assert mac.sh("launchctl print gui/501/homebrew.mxcl.promtail", check=False) == ""
+    assert mac.sh("ls /Users/smol/Library/LaunchAgents") == "homebrew.mxcl.promtail.plist.before-smolcluster"
+    assert mac.sh("ls /tmp/*positions.yaml 2>/dev/null; true") == ""
+    assert "set-up by hand" not in mac.one().output
+    assert mac.sh("rm -r /opt/homebrew/opt /Users/smol/Library /opt/homebrew/*.yaml; ls /opt/homebrew") == "bin"
+
+
+def test_homebrew_is_used_where_it_is_wanted_and_never_as_root(mac: Mac):
+    brew = {"promtail_install_method": "homebrew"}
+    mac.refused("its formula was disabled on 2026-03-02", "promtail_install_method: archive", **brew)
+    tap = "/opt/homebrew/Library/Taps/smol/homebrew-agents"
+    mac.sh(f"mkdir -p {tap} && cp {AGENT} {tap}/promtail && chown -R smol /opt/homebrew")
+    brew |= {"promtail_homebrew_tap": "smol/agents"}
+    assert mac.one("--check", **brew).changed() == 2
+    mac.one(**brew)
+    keg = "/opt/homebrew/opt/promtail/bin"
+    assert mac.sh(f"stat -c %U {keg}/promtail") == "smol"
+    assert mac.sh(f"readlink /proc/{mac.agent()}/exe") == f"{keg}/promtail"
+    assert mac.one(**brew).changed() == 0
+    mac.delivers(f"brewed-{time.time_ns()}")
+    mac.one()
+    assert mac.sh(f"readlink /proc/{mac.agent()}/exe").startswith("/opt/promtail/3.")
+    mac.sh("rm -r /opt/homebrew/opt /opt/homebrew/Library")
+
+
+TRAPS = {
+    "files that macOS hides": (
+        {"promtail_sources": [{"name": "t", "paths": ["/Users/smol/Desktop/smolcluster/logging/*.log"],
+                               "format": "smolcluster"}]},
+        "macOS hides /Users/smol/Desktop/smolcluster/logging/*.log from every service",
+        "promtail_full_disk_access",
+    ),
+    "the same files twice": (
+        {"promtail_sources": [{"name": "t", "paths": ["/tmp/a.log", "/private/tmp/a.log"], "format": "smolcluster"}]},
+        "names the same files twice: /private/tmp/a.log",
+        "Remove one",
+    ),
+    "mDNS name": (
+        {"promtail_loki_url": "http://controller.local:3100"},
+        "Promtail does not resolve controller.local",
+        "/etc/hosts",
+    ),
+    "no such user": ({"promtail_macos_user": "nobody_here"}, "there is no user nobody_here", "promtail_macos_user"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("variables", "cause", "way"), TRAPS.values(), ids=TRAPS)
+def test_trap_is_told(mac: Mac, variables, cause, way):
+    mac.refused(cause, way, **variables)
+
+
+def test_quarantined_program_is_told(mac: Mac):
+    program = f"/opt/promtail/{mac.sh('readlink /opt/promtail/current')}/promtail"
+    mac.sh(f"xattr -w com.apple.quarantine '0081;0;Safari;' {program}")
+    mac.refused(f"Gatekeeper keeps {program} from starting", f"sudo xattr -d com.apple.quarantine {program}")
+    mac.sh(f"xattr -d com.apple.quarantine {program}")
+    assert mac.one().changed() == 0
+
+
+def test_sleeping_mac_and_another_account_are_told(mac: Mac):
+    settings(mac, sleep=10)
+    play = mac.one("--check", promtail_macos_user="_promtail")
+    words = " ".join(play.output.split())
+    assert "mac1: this Mac goes to sleep after 10 min" in words
+    assert "the agent runs as _promtail" in words
+    settings(mac, version="14.7")
+    play = mac.one("--check", promtail_macos_user="_promtail")
+    assert "goes to sleep" not in play.output
+    assert "Local Network Privacy" not in play.output
+    settings(mac)
+
+
+def test_account_of_its_own(mac: Mac):
+    mac.one(promtail_macos_user="_promtail")
+    assert mac.sh(f"stat -c %U /proc/{mac.agent()} /var/db/promtail").split() == ["_promtail"] * 2
+    mac.delivers(f"account-{time.time_ns()}")
+    assert mac.one(promtail_macos_user="_promtail").changed() == 0
+    mac.sh("newsyslog -F")
+    assert mac.sh("stat -c %U /var/log/promtail/promtail.log") == "_promtail"
+    wait_for(lambda: mac.agent(), "the agent is back", 20)
+
+
+def test_modules_that_do_not_run_are_explained(mac: Mac):
+    play = mac.play("site.yml", *ONE, ansible_python_interpreter="/usr/bin/false")
+    assert play.code != 0
+    assert "mac1: Ansible's modules do not run on this node" in " ".join(play.output.split())
+    assert "xcode-select --install" in play.output
+
+
+def test_stand_ins_refuse_what_they_do_not_know(bare: Mac):
+    for command in ("launchctl load /x.plist", "sw_vers -x", "dscl . -list /Computers", "plutil -p x", "pmset -b",
+                    "xattr -c x", "newsyslog -n", "sudo -u smol /opt/homebrew/bin/brew list", "uname -a"):  # fmt: skip
+        assert bare.sh(f"{command} 2>/dev/null; echo $?").endswith("64"), command
+
+
+def test_uninstall_leaves_nothing_of_ours_and_everything_else(mac: Mac):
+    mac.write(MAC, "worker-rank0-kept.log", "a line of training\n")
+    for number in range(2):
+        play = mac.play("playbooks/uninstall.yml", *ONE)
+        assert play.code == 0, play.output
+        assert mac.sh(TRACES) == ""
+        assert (play.changed() > 0) is (number == 0)
+    assert mac.sh(f"cat {LOGS}/worker-rank0-kept.log") == "a line of training"
