@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export ANSIBLE_HOME := $(CURDIR)/.ansible
 
-.PHONY: help venv demo test test-slow lab lab-down lint bench docs
+.PHONY: help venv demo test test-slow lab lab-down lint bench docs mac-check
 
 help: ## Show this (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,10 @@ lint: venv ## Check style
 
 docs: venv ## Make the generated pages anew
 	@tools/role_docs.py
+
+mac-check: venv ## Confirm on a real Mac of your inventory that all works: make mac-check HOST=mini1 [REBOOT=1]
+	@tools/mac_check.py $(or $(HOST),$(error Say which: make mac-check HOST=mini1)) $(if $(INVENTORY),--inventory $(INVENTORY)) \
+		$(if $(filter 1,$(REBOOT)),--reboot)
 
 bench: lab ## Measure what docs/performance.md records
 	@python -m tests.bench

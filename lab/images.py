@@ -13,7 +13,7 @@ from lab import engine
 from lab.config import HOSTS, USER, Host
 from lab.shell import LabError, run, step
 
-FOLDERS = {"mini": "image", "controller": "image", "mac": "darwin"}
+FOLDERS = {"mini": "image", "controller": "image", "mac": "darwin", "mac-controller": "darwin"}
 
 
 def exists(image: str) -> bool:
@@ -53,7 +53,7 @@ def of_host(role: str, suite: str) -> str:
     """Build what is missing of a host image.
 
     Parameters:
-        role: target in the Dockerfile, `mini`, `controller` or `mac`.
+        role: target in the Dockerfile, `mini`, `controller`, `mac` or `mac-controller`.
         suite: Debian's code name.
 
     Returns:

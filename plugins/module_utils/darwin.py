@@ -117,6 +117,22 @@ def homebrew() -> dict[str, object] | None:
     return None
 
 
+def docker_environment() -> dict[str, str]:
+    """Environment in which Docker's client finds the engine that this account has started.
+
+    Returns:
+        `PATH` with every place of the client; `DOCKER_HOST` unless no engine has made its socket.
+
+    Sources: the manuals of Docker Desktop (advanced settings), OrbStack (docs.orbstack.dev/docker) and Colima (FAQ).
+    """
+    home = Path.home()
+    programs = ["/usr/local/bin", "/opt/homebrew/bin", f"{home}/.orbstack/bin", f"{home}/.docker/bin"]
+    sockets = [home / place for place in (".docker/run", ".orbstack/run", ".colima/default", ".config/colima/default")]
+    found = next((folder / "docker.sock" for folder in sockets if (folder / "docker.sock").is_socket()), None)
+    path = {"PATH": ":".join([*programs, "/usr/bin", "/bin", "/usr/sbin", "/sbin"])}
+    return path | {"DOCKER_HOST": f"unix://{found}"} if found else path
+
+
 def facts() -> dict[str, object]:
     """What a deployment has to know of this Mac beside what every host has; see the module `promtail_info`."""
     return {

@@ -101,7 +101,7 @@ class TextFile:
 
 
 class Directory:
-    """A folder for what a program keeps; what is in it never matters here.
+    """A folder for what a program keeps. With a new owner the files in it change hands, too.
 
     Parameters:
         path: where it belongs; missing folders above it are made, mode 0755.
@@ -143,7 +143,8 @@ class Directory:
             self._set(*self._before)
 
     def _set(self, mode: int, owner: int, group: int) -> None:
-        os.chown(self.path, owner, group)
+        for path in (self.path, *self.path.iterdir()):
+            os.chown(path, owner, group, follow_symlinks=False)
         self.path.chmod(mode)
 
     def conclude(self) -> None:

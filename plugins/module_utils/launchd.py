@@ -285,7 +285,7 @@ class Launchd:
         return str(read_plist(self._file).get("StandardErrorPath", ""))
 
     def journal(self, lines: int = 15, seconds: int | None = None) -> str:
-        """Last lines of the job's own output.
+        """Last lines of the job's own output, and launchd's word where it could not start it.
 
         Parameters:
             lines: how many at most.
@@ -296,10 +296,14 @@ class Launchd:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - lines * 1024))
                 found = file.read().decode(errors="replace").splitlines()[-lines:]
         except OSError:
-            return ""
+            found = []
         if seconds is not None:
             young = [number for number, line in enumerate(found) if written(line) >= time.time() - seconds]
             found = found[young[0] :] if young else []
+        fields = self._print() or {}
+        code = str(fields.get("last exit code", ""))
+        if "pid" not in fields and re.match("[1-9]", code):
+            found.append(f"launchd: last exit code {code}")
         return "\n".join(found).strip()
 
 

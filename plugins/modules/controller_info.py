@@ -36,6 +36,12 @@ distribution: {description: C(ID) of os-release(5)., returned: always, type: str
 release: {description: C(VERSION_ID) of os-release(5)., returned: always, type: str, sample: '13'}
 codename: {description: C(VERSION_CODENAME) of os-release(5)., returned: always, type: str, sample: trixie}
 managed: {description: Whether systemd is the init system; always on a Mac., returned: always, type: bool}
+root: {description: Whether this was asked as root., returned: always, type: bool}
+home: {description: Home folder of the account that was asked., returned: always, type: path}
+environment:
+  description: Variables with which Docker's client finds the engine; empty where it finds it by itself.
+  returned: always
+  type: dict
 docker: {description: Whether Docker is installed., returned: always, type: bool}
 engine:
   description: Version of the running engine; empty when none answers.
@@ -59,7 +65,7 @@ import os
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.smolcluster.logging.plugins.module_utils import host
+from ansible_collections.smolcluster.logging.plugins.module_utils import darwin, host
 
 
 def output(module: AnsibleModule, *words: str) -> str:
@@ -91,7 +97,9 @@ def main() -> None:
     )
     release = os_release()
     folder = Path(module.params["project_dir"])
-    docker = module.get_bin_path("docker")
+    environment = darwin.docker_environment() if host.SYSTEM == "Darwin" else {}
+    os.environ.update(environment)
+    docker = module.get_bin_path("docker", opt_dirs=environment.get("PATH", "").split(":"))
     engine = output(module, docker, "version", "--format", "{{.Server.Version}}") if docker else ""
     own = f"label=com.docker.compose.project={module.params['project']}"
     # `127.0.0.1:3000->3000/tcp, …`, one line a container
@@ -104,6 +112,9 @@ def main() -> None:
         release=release.get("VERSION_ID", ""),
         codename=release.get("VERSION_CODENAME", ""),
         managed=host.manager.present(),
+        root=os.geteuid() == 0,
+        home=str(Path.home()),
+        environment=environment,
         docker=bool(docker),
         engine=engine,
         compose=output(module, docker, "compose", "version", "--short") if docker else "",

@@ -313,6 +313,9 @@ class Deployment:
         try:
             if promtail.foreign_unit(unit, "") and self.params["adopt"]:
                 shutil.copy2(unit, f"{unit}.before-smolcluster")
+            if before.phase != ABSENT and any(isinstance(change, Directory) for change in pending):
+                # An agent of another account must not write its positions once more.
+                self.service.stop(disable=False)
             for change in pending:
                 change.apply()
             self.service.restart(changed=any(change.name == str(unit) for change in pending))

@@ -56,6 +56,39 @@ def setting_problems(settings: dict[str, Any]) -> list[str]:
     return problems
 
 
+def macos_problems(settings: dict[str, Any], host: dict[str, Any]) -> list[str]:
+    """What stands against Docker on a Mac, where it runs in a virtual machine of one account and is never installed."""
+    if host["root"]:
+        return [
+            "Docker on a Mac belongs to the account that has started it, not to root. Set ansible_become: false for "
+            "this host in the inventory, and ansible_user to that account"
+        ]
+    problems = []
+    found = tuple(int(part) for part in re.findall(r"\d+", host["compose"])[:2])
+    if not host["docker"]:
+        problems.append(
+            "there is no Docker on this Mac. `brew install --cask docker-desktop` installs Docker Desktop; open it "
+            "once, or use OrbStack or Colima"
+        )
+    elif not host["engine"]:
+        problems.append(
+            "Docker does not answer on this Mac. Start Docker Desktop (`open -a Docker`), OrbStack (`orb start`) or "
+            "Colima (`colima start`) as the account that Ansible connects as, and let it start at login"
+        )
+    elif found < COMPOSE_FLOOR:
+        problems.append(
+            f"Docker's compose plugin is {host['compose'] or 'missing'}, 2.18 or newer is needed. `brew install "
+            "docker-compose` installs it; it says what to add to ~/.docker/config.json"
+        )
+    folder = Path(settings["project_dir"])
+    if not folder.is_relative_to(host["home"]):
+        problems.append(
+            f"containers on a Mac see folders below {host['home']} only. Set docker_loki_grafana_project_dir: "
+            f"{host['home']}/smolcluster-logging for this host"
+        )
+    return problems
+
+
 def docker_problems(source: str, host: dict[str, Any]) -> list[str]:
     """What stands against Docker on this host: not there and not to be installed, or too old."""
     if host["docker"] and host["compose"]:
@@ -97,9 +130,13 @@ def problems(settings: dict[str, Any], host: dict[str, Any]) -> list[str]:
         host: results of the module `controller_info`.
     """
     found = setting_problems(settings)
-    if host["system"] != "Linux":
-        return [*found, f"this role supports Linux, not {host['system']}. Take another host as the controller"]
-    found += docker_problems(settings["docker_source"], host)
+    if host["system"] == "Darwin":
+        found += macos_problems(settings, host)
+    elif host["system"] == "Linux":
+        found += docker_problems(settings["docker_source"], host)
+    else:
+        words = f"this role supports Linux and macOS, not {host['system']}. Take another host as the controller"
+        return [*found, words]
     if host["foreign_folder"]:
         found.append(
             f"{settings['project_dir']} holds something that is not ours. Set docker_loki_grafana_project_dir to a "

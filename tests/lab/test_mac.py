@@ -6,6 +6,9 @@ What passes here shows how the role acts by Apple's documentation; it shows noth
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 import zipfile
 from collections.abc import Iterator
@@ -15,7 +18,7 @@ import pytest
 from lab import hosts
 from lab.config import MAC, STATE
 from lab.shell import run, wait_for
-from tests.lab.harness import DUMMY, LOGS, Lab, Play, release
+from tests.lab.harness import DUMMY, LOGS, ROOT, Lab, Play, release
 from tests.lab.test_refusals import refused
 
 LABEL = "smolcluster.logging.promtail"
@@ -26,7 +29,8 @@ AGENT = "/opt/promtail/current/promtail"
 BREW_AGENT = "/Users/smol/Library/LaunchAgents/homebrew.mxcl.promtail.plist"
 TRACES = f"""
     ls -d /opt/promtail /etc/promtail /var/db/promtail /var/log/promtail {PLIST} /etc/newsyslog.d/*promtail* 2>/dev/null
-    id _promtail 2>/dev/null; pgrep -f promtail; launchctl print {TARGET} 2>/dev/null; true
+    id _promtail 2>/dev/null; pgrep --exact promtail; pgrep --full '[p]ositions.py run'
+    launchctl print {TARGET} 2>/dev/null; true
 """
 # A program of a Mac with an Intel processor as far as its first bytes, which is all that a kernel looks at.
 INTEL = bytes.fromhex("cffaedfe 07000001 03000000 02000000") + bytes(4096)
@@ -356,6 +360,20 @@ def test_account_of_its_own(mac: Mac):
     mac.sh("newsyslog -F")
     assert mac.sh("stat -c %U /var/log/promtail/promtail.log") == "_promtail"
     wait_for(lambda: mac.agent(), "the agent is back", 20)
+
+
+def test_checklist_of_the_docs(mac: Mac):  # noqa: ARG001
+    command = [sys.executable, ROOT / "tools/mac_check.py", MAC.name, "--inventory", ROOT / "inventory/lab"]
+    settings = os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+    done = subprocess.run(
+        command, cwd=ROOT, env=settings, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+    )
+    report = ROOT / "mac-check-mac1.txt"
+    text = report.read_text()
+    report.unlink()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [line.split()[1] for line in text.splitlines()[1:]] == ["ok"] * 9 + ["not"], text
+    assert "20/20" in text
 
 
 def test_modules_that_do_not_run_are_explained(mac: Mac):

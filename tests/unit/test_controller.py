@@ -26,7 +26,10 @@ HOST = {
     "compose": "2.26.1-4",
     "taken": {},
     "foreign_folder": False,
+    "root": True,
+    "home": "/root",
 }
+MAC = {"system": "Darwin", "distribution": "", "release": "", "root": False, "home": "/Users/smol", "compose": "2.40.1"}
 
 
 def problems(host: dict | None = None, **settings) -> list[str]:
@@ -36,6 +39,18 @@ def problems(host: dict | None = None, **settings) -> list[str]:
 
 def test_good_settings_have_no_problem():
     assert problems() == []
+
+
+def test_mac_needs_a_running_engine_its_own_account_and_a_folder_at_home():
+    home = "/Users/smol/smolcluster-logging"
+    assert problems(MAC, project_dir=home) == []
+    assert "docker_loki_grafana_project_dir: /Users/smol/smolcluster-logging" in problems(MAC)[0]
+    assert "Set ansible_become: false" in problems(MAC | {"root": True}, project_dir=home)[0]
+    none = MAC | {"docker": False, "engine": "", "compose": ""}
+    assert "brew install --cask docker-desktop" in problems(none, project_dir=home)[0]
+    assert "colima start" in problems(MAC | {"engine": ""}, project_dir=home)[0]
+    for compose in ("", "2.17.3"):
+        assert "brew install docker-compose" in problems(MAC | {"compose": compose}, project_dir=home)[0]
 
 
 @pytest.mark.parametrize(("text", "hours"), [("30d", 720), ("24h", 24), ("2w", 336), ("30", None), ("1.5d", None)])
@@ -115,4 +130,4 @@ def test_folder_of_somebody_else_is_told():
 
 
 def test_other_systems_are_told():
-    assert "supports Linux, not Darwin" in problems({"system": "Darwin"})[0]
+    assert "supports Linux and macOS, not FreeBSD" in problems({"system": "FreeBSD"})[0]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.smolcluster.logging.plugins.module_utils import linux, loki, promtail
-from ansible_collections.smolcluster.logging.plugins.module_utils.files import Folder, Link, TextFile
+from ansible_collections.smolcluster.logging.plugins.module_utils.files import Directory, Folder, Link, TextFile
 from ansible_collections.smolcluster.logging.plugins.modules import promtail_delivery
 
 PROGRAM = "#!/bin/sh\nexit 0\n"
@@ -73,6 +73,26 @@ def test_undo_without_apply_does_nothing(tmp_path):
     TextFile(path, "new\n", 0o644, os.getegid()).undo()
     Link(tmp_path / "link", "3.6.11").undo()
     assert path.read_text() == "old\n"
+
+
+def test_folder_gets_its_owner_with_all_files_and_is_undone(tmp_path, monkeypatch):
+    owners = {}
+    monkeypatch.setattr(os, "chown", lambda path, owner, group, **_: owners.__setitem__(path.name, (owner, group)))
+    made = Directory(tmp_path / "deep/state", 0o750, os.getuid(), os.getgid())
+    assert made.needed()
+    made.apply()
+    assert (tmp_path / "deep/state").stat().st_mode & 0o777 == 0o750
+    assert not made.needed()
+    (tmp_path / "deep/state/positions.yaml").touch()
+    given = Directory(tmp_path / "deep/state", 0o750, 4711, 4712)
+    assert given.needed()
+    assert given.diff()["after"] == "4711:4712 0750\n"
+    given.apply()
+    assert owners["positions.yaml"] == owners["state"] == (4711, 4712)
+    given.undo()
+    assert owners["positions.yaml"] == (os.getuid(), os.getgid())
+    made.undo()
+    assert not (tmp_path / "deep/state").exists()
 
 
 def test_link_is_switched_and_undone(tmp_path):

@@ -146,6 +146,15 @@ def xcode_select(words: list[str]) -> int:
     return 0
 
 
+def defaults(words: list[str]) -> int:
+    """defaults(1): `read FILE KEY`; here nothing was ever set."""
+    match words:
+        case ["read", path, key] if path.startswith("/"):
+            print(f"The domain/default pair of ({path}, {key}) does not exist", file=sys.stderr)
+            return 1
+    raise NotUnderstoodError
+
+
 def require_root(words: str) -> None:
     """End with a message and code 1 unless root calls."""
     if os.geteuid():
@@ -231,14 +240,19 @@ def brew(words: list[str]) -> int:
 
 
 def newsyslog(words: list[str]) -> int:
-    """newsyslog(8) over /etc/newsyslog.d: moves logs away that are too large (with `-F` all), and signals."""
-    if words not in ([], ["-F"]):
-        raise NotUnderstoodError
+    """newsyslog(8) by /etc/newsyslog.d or `-f FILE`: moves large logs away (with `-F` all), and signals."""
+    match words:
+        case [] | ["-F"]:
+            files = sorted(Path("/etc/newsyslog.d").glob("*.conf"))
+        case ["-F", "-f", name]:
+            files = [Path(name)]
+        case _:
+            raise NotUnderstoodError
     require_root("newsyslog: must have root privs")
-    for path in sorted(Path("/etc/newsyslog.d").glob("*.conf")):
+    for path in files:
         for line in path.read_text().splitlines():
             if line.strip() and not line.startswith("#"):
-                rotate(line.split(), force=bool(words))
+                rotate(line.split(), force="-F" in words)
     return 0
 
 
@@ -272,7 +286,8 @@ def rotate(entry: list[str], force: bool) -> None:
 
 PROGRAMS: dict[str, Callable[[list[str]], int]] = {
     "launchctl": launchctl, "sw_vers": sw_vers, "uname": uname, "sysctl": sysctl, "plutil": plutil, "xattr": xattr,
-    "pmset": pmset, "dscl": dscl, "brew": brew, "newsyslog": newsyslog, "xcode-select": xcode_select,
+    "pmset": pmset, "dscl": dscl, "defaults": defaults, "brew": brew, "newsyslog": newsyslog,
+    "xcode-select": xcode_select,
 }  # fmt: skip
 
 
