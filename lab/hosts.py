@@ -13,20 +13,23 @@ from lab import artifacts, images
 from lab.config import HOSTS, MAC, NETWORK, STATE, USER, Host
 from lab.shell import LabError, run, step, wait_for
 
-# What systemd needs in a container; SYS_PTRACE lets the controller's own engine run health checks, DAC_READ_SEARCH
-# is a right that every real host gives to its services. `--privileged` would do as well but is refused on some hosts.
-CONTAINER = [
+# What systemd and a Docker engine need in a container; SYS_PTRACE lets the controller's own engine run health checks,
+# DAC_READ_SEARCH is a right that every real host gives to its services. `--privileged` would do as well but is refused
+# on some hosts.
+RIGHTS = [
     *(f"--cap-add={name}" for name in ("SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE", "DAC_READ_SEARCH")),
     "--security-opt=seccomp=unconfined",
     "--security-opt=apparmor=unconfined",
     "--cgroupns=host",
     "--volume=/sys/fs/cgroup:/sys/fs/cgroup:rw",
-    "--tmpfs=/run",
-    "--tmpfs=/run/lock",
-    "--tmpfs=/tmp",
 ]
-# SYS_PTRACE lets lsof see whose a port is.
-MAC_CONTAINER = ["--cap-add=SYS_PTRACE", "--tmpfs=/run", "--tmpfs=/private/tmp:exec,mode=1777"]
+CONTAINERS = {
+    "mini": [*RIGHTS, "--tmpfs=/run", "--tmpfs=/run/lock", "--tmpfs=/tmp"],
+    # SYS_PTRACE lets lsof see whose a port is.
+    "mac": ["--cap-add=SYS_PTRACE", "--tmpfs=/run", "--tmpfs=/private/tmp:exec,mode=1777"],
+}
+CONTAINERS["controller"] = CONTAINERS["mini"]
+CONTAINERS["mac-controller"] = [*RIGHTS, *CONTAINERS["mac"]]
 
 
 def state_of(host: Host) -> str:
@@ -64,10 +67,10 @@ def start(host: Host) -> None:
         for outside, _ in ports:
             require_free(outside)
         command = ["docker", "run", "--detach", f"--name={host.container}", f"--hostname={host.name}"]
-        command += MAC_CONTAINER if host.role == "mac" else CONTAINER
+        command += CONTAINERS[host.role]
         command += [f"--network={NETWORK}", f"--network-alias={host.name}", f"--label={NETWORK}"]
         command += [f"--publish=127.0.0.1:{outside}:{inside}" for outside, inside in ports]
-        if host.role == "controller":
+        if host.role.endswith("controller"):
             # overlay2 cannot lie on overlay2, so the inner engine's data needs a volume.
             command += [f"--volume={host.container}-docker:/var/lib/docker"]
         run([*command, image])
@@ -87,7 +90,7 @@ def require_free(port: int) -> None:
 
 def booted(host: Host) -> bool:
     """Whether systemd is done with starting a host; on the simulated Mac, whether SSH runs."""
-    mac = host.role == "mac"
+    mac = host.role.startswith("mac")
     command = ["launchctl", "print", "system/com.openssh.sshd"] if mac else ["systemctl", "is-system-running"]
     said = run(["docker", "exec", host.container, *command], check=False).stdout
     return "state = running" in said if mac else said.strip() in ("running", "degraded")
@@ -100,7 +103,7 @@ def prepare(host: Host, public_key: str) -> str:
         The host's line for a known_hosts file.
     """
     wait_for(lambda: booted(host), f"{host.name} has booted", 90)
-    home = f"/{'Users' if host.role == 'mac' else 'home'}/{USER}"
+    home = f"/{'Users' if host.role.startswith('mac') else 'home'}/{USER}"
     script = f"""
         set -e
         ln -sfn /usr/share/zoneinfo/{host.zone} /etc/localtime
@@ -155,10 +158,12 @@ def ssh_config(key: Path, hosts: Sequence[Host]) -> str:
     return "".join(f"Host {host.name}\n  Port {host.ssh_port}\n" for host in hosts) + common
 
 
-def remove_mac() -> None:
-    """Remove the simulated Mac, and from the inventory as well."""
-    run(["docker", "rm", "--force", "--volumes", MAC.container], check=False)
-    (STATE / "mac1.json").unlink(missing_ok=True)
+def remove(host: Host) -> None:
+    """Remove one host; the simulated Mac from the inventory as well."""
+    run(["docker", "rm", "--force", "--volumes", host.container], check=False)
+    run(["docker", "volume", "rm", "--force", f"{host.container}-docker"])
+    if host == MAC:
+        (STATE / "mac1.json").unlink(missing_ok=True)
 
 
 def down() -> None:

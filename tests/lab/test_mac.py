@@ -18,7 +18,7 @@ import pytest
 from lab import hosts
 from lab.config import MAC, STATE
 from lab.shell import run, wait_for
-from tests.lab.harness import DUMMY, LOGS, ROOT, Lab, Play, release
+from tests.lab.harness import CONTROLLER, DUMMY, LOGS, ROOT, Lab, Play, release
 from tests.lab.test_refusals import refused
 
 LABEL = "smolcluster.logging.promtail"
@@ -77,10 +77,10 @@ class Mac(Lab):
 @pytest.fixture(scope="module")
 def bare(lab: Lab) -> Iterator[Mac]:  # noqa: ARG001
     """A Mac on which nothing was deployed."""
-    hosts.remove_mac()
+    hosts.remove(MAC)
     hosts.up(mac=True)
     yield Mac()
-    hosts.remove_mac()
+    hosts.remove(MAC)
 
 
 @pytest.fixture(scope="module")
@@ -224,6 +224,26 @@ def test_killed_agent_is_back_and_loses_nothing(mac: Mac):
     mac.sh(f"kill -9 {mac.job('pid')}")
     wait_for(lambda: mac.job("state") == "running" and mac.agent(), "the job is back", 20)
     assert len(mac.sh(f"pgrep --full '^{AGENT}'").split()) == 1
+
+
+def test_outage_with_a_kill_and_a_deployment_in_it_loses_nothing(mac: Mac):
+    mark, loki = f"outage-{time.time_ns()}", "smolcluster-logging-loki-1"
+    stamp = mac.sh("date '+%Y-%m-%d %H:%M:%S'")
+    lines = [f"{stamp},{n:03d} | INFO | rank:3 | {mark} {n}\n" for n in range(900)]
+    mac.on(CONTROLLER, f"docker stop {loki}")
+    try:
+        mac.write(MAC, "worker-rank3-outage.log", "".join(lines[:300]))
+        wait_for(lambda: "will retry" in mac.sh("tail -n 5 /var/log/promtail/promtail.log"), "the agent retries", 20)
+        mac.sh(f"kill -9 {mac.agent()}")
+        wait_for(mac.agent, "the agent is back", 20)
+        mac.write(MAC, "worker-rank3-outage.log", "".join(lines[300:600]))
+        assert mac.one(promtail_batch_wait="60ms").changed() == 1
+        mac.write(MAC, "worker-rank3-outage.log", "".join(lines[600:]))
+    finally:
+        mac.on(CONTROLLER, f"docker start {loki}")
+    found = mac.entries(f'{{node="mac1"}} |= "{mark} "', 900, timeout=60)
+    assert len(found) == len({line for _, line, _ in found}) == 900
+    mac.one()
 
 
 def test_own_log_is_rotated(mac: Mac):
