@@ -184,7 +184,7 @@ class Deployment:
             return "the service is not enabled"
         if self.service.environment().get(DEPLOYMENT) != self.deployment:
             return "the service was started with something else"
-        if host.own.executable(state.pid) != os.path.realpath(self.folder / promtail.PROGRAM):
+        if not same_file(host.own.executable(state.pid), self.folder / promtail.PROGRAM):
             return "the service runs another program"
         return None
 
@@ -388,6 +388,19 @@ class Deployment:
         raise promtail.PromtailError(
             f"the agent does not answer at {url}, or not with {self.targets} targets, within {self.params['timeout']} s"
         )
+
+
+def same_file(running: str | None, wanted: Path) -> bool:
+    """Whether a process runs a program; a Mac may name one file by two paths, below / and /System/Volumes/Data.
+
+    Parameters:
+        running: path that the system gives for the process; none when it does not tell.
+        wanted: path of the program.
+    """
+    try:
+        return running is not None and os.path.samefile(running, wanted)
+    except OSError:  # a program that was replaced has the path of none
+        return False
 
 
 def interpreter() -> str:

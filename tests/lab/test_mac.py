@@ -240,7 +240,7 @@ def test_outage_with_a_kill_and_a_deployment_in_it_loses_nothing(mac: Mac):
         assert mac.one(promtail_batch_wait="60ms").changed() == 1
         mac.write(MAC, "worker-rank3-outage.log", "".join(lines[600:]))
     finally:
-        mac.on(CONTROLLER, f"docker start {loki}")
+        mac.on(CONTROLLER, f"docker start {loki} && timeout 60 sh -c 'until curl -sf 127.0.0.1:3100/ready; do :; done'")
     found = mac.entries(f'{{node="mac1"}} |= "{mark} "', 900, timeout=60)
     assert len(found) == len({line for _, line, _ in found}) == 900
     mac.one()
