@@ -104,7 +104,7 @@ class Launchd:
         # For messages: what a user types on the node.
         self.start_command = f"sudo launchctl bootstrap {domain} {self._file}"
         self.restart_command = f"sudo launchctl kickstart -k {self._target}"
-        self.words_command = f"tail {self._log()}"
+        self.words_command = f"sudo tail {self._log()}"
 
     @staticmethod
     def present() -> bool:

@@ -150,7 +150,7 @@ def test_verify_and_status(mac: Mac):
         assert f"it was stopped. `sudo launchctl bootstrap system {PLIST}` on the node starts it" in play.output
         play = mac.play("playbooks/verify.yml", "--limit", MAC.name)
         assert play.code != 0
-        assert "the agent does not run; `tail /var/log/promtail/promtail.log` says why" in play.output
+        assert "the agent does not run; `sudo tail /var/log/promtail/promtail.log` says why" in play.output
     finally:
         mac.one()
 

@@ -187,7 +187,7 @@ def test_own_words_by_age(tmp_path):
     assert service.journal(2).splitlines() == [f"level=warn ts={now}.5Z new", "  and its second line"]
     assert service.journal(50, 60).splitlines() == [f"level=warn ts={now}.5Z new", "  and its second line"]
     assert launchd.written("ts=2026-01-01T00:00:00.1Z") == calendar.timegm((2026, 1, 1, 0, 0, 0))
-    assert service.words_command == f"tail {log}"
+    assert service.words_command == f"sudo tail {log}"
     failed = PRINTED.replace("\tpid = 700\n", "")
     assert job(Mac(print=[(0, failed, "")]), tmp_path).journal(1).endswith("\nlaunchd: last exit code 78: EX_CONFIG")
 
