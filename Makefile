@@ -38,6 +38,8 @@ lint: venv ## Check style
 	@ruff check .
 	@ruff format --check .
 	@tools/role_docs.py --check
+	@# What runs on nodes: the Python of Apple's developer tools is 3.9.
+	@vermin --quiet --no-tips --violations --target=3.9- plugins/modules plugins/module_utils roles/*/files
 	@antsibull-changelog lint
 
 docs: venv ## Make the generated pages anew

@@ -12,7 +12,7 @@ author: [SmolCluster contributors (@smolcluster)]
 positional: node
 options:
   _input:
-    description: "The role's settings: C(sources), C(adopt) and C(user)."
+    description: "The role's settings: C(sources), C(adopt), C(user) and C(full_disk_access)."
     type: dict
     required: true
   node: {description: Results of the module M(smolcluster.logging.promtail_info)., type: dict, required: true}

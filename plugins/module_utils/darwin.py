@@ -15,6 +15,10 @@ from pathlib import Path
 SET_CLOCK = "sudo systemsetup -setusingnetworktime on"
 # Homebrew's folder on Apple silicon and on Intel (https://docs.brew.sh/Installation).
 PREFIXES = (Path("/opt/homebrew"), Path("/usr/local"))
+# Below an account's home: where Docker Desktop, OrbStack and Colima put the client, and their engines' sockets.
+# Sources: the manuals of Docker Desktop (advanced settings), OrbStack (docs.orbstack.dev/docker) and Colima (FAQ).
+DOCKER_PROGRAMS = (".orbstack/bin", ".docker/bin")
+DOCKER_SOCKETS = (".docker/run", ".orbstack/run", ".colima/default", ".config/colima/default")
 
 
 def output(*words: str) -> str:
@@ -117,20 +121,16 @@ def homebrew() -> dict[str, object] | None:
     return None
 
 
-def docker_environment() -> dict[str, str]:
-    """Environment in which Docker's client finds the engine that this account has started.
+def docker_path() -> str:
+    """`PATH` with every place where this account may have Docker's client."""
+    programs = [f"{prefix}/bin" for prefix in PREFIXES] + [str(Path.home() / place) for place in DOCKER_PROGRAMS]
+    return ":".join([*programs, "/usr/bin", "/bin", "/usr/sbin", "/sbin"])
 
-    Returns:
-        `PATH` with every place of the client; `DOCKER_HOST` unless no engine has made its socket.
 
-    Sources: the manuals of Docker Desktop (advanced settings), OrbStack (docs.orbstack.dev/docker) and Colima (FAQ).
-    """
-    home = Path.home()
-    programs = ["/usr/local/bin", "/opt/homebrew/bin", f"{home}/.orbstack/bin", f"{home}/.docker/bin"]
-    sockets = [home / place for place in (".docker/run", ".orbstack/run", ".colima/default", ".config/colima/default")]
-    found = next((folder / "docker.sock" for folder in sockets if (folder / "docker.sock").is_socket()), None)
-    path = {"PATH": ":".join([*programs, "/usr/bin", "/bin", "/usr/sbin", "/sbin"])}
-    return path | {"DOCKER_HOST": f"unix://{found}"} if found else path
+def docker_hosts() -> list[str]:
+    """Addresses of the engines that this account may have started; one that has ended can leave its socket behind."""
+    sockets = [Path.home() / place / "docker.sock" for place in DOCKER_SOCKETS]
+    return [f"unix://{path}" for path in sockets if path.is_socket()]
 
 
 def facts() -> dict[str, object]:

@@ -6,7 +6,7 @@ Sources: launchctl(1), launchd.plist(5). What they do not say, other projects re
 `SIGTERMed` until its processes are gone, and loading it meanwhile fails with 5 (kxn/codex-remote-feishu#914,
 openclaw/openclaw#136453); unloading one that is not loaded fails with 3, or 5 since Darwin 27 (jdx/mise#10965);
 loading one that is loaded already fails with 5, 17 or 37. So codes decide nothing here: after each change the state is
-read back.
+read back. A job that a signal has ended shows that signal instead of an exit code.
 """
 
 from __future__ import annotations
@@ -36,31 +36,25 @@ ASIDE = ".before-smolcluster"
 
 # Exit codes of `launchctl print`: no such job; the domain knows none (a user who is not logged in).
 NOT_FOUND = (113, 125)
-# Seconds. A job that ignores SIGTERM is killed after its ExitTimeOut, 20 by default.
-GONE_WITHIN, LOADED_WITHIN = 40, 15
+# Seconds. A job that ignores SIGTERM is killed after its exit timeout; it is gone soon after that.
+GONE_AFTER, LOADED_WITHIN = 15, 15
 
 
 def parse(text: str) -> dict[str, str | dict[str, str]]:
     """Fields of what `launchctl print` says of a job; a block of `name => value` lines becomes a mapping.
 
-    Its form is documented as subject to change; only what stands at its first level is taken, for the blocks in it
-    have fields of the same names.
+    Its form is documented as subject to change. What is told apart is the depth, one tab a level: deeper blocks have
+    fields of the same names, and brackets of other kinds.
     """
     fields: dict[str, str | dict[str, str]] = {}
-    blocks: list[str] = []
+    block: dict[str, str] = {}
     for line in text.splitlines():
-        if line.rstrip().endswith("= {"):
-            blocks.append(line.strip()[:-3].strip())
-            if len(blocks) == 2:
-                fields[blocks[1]] = {}
-        elif line.strip() == "}":
-            blocks.pop()
-        elif len(blocks) == 1 and " = " in line:
-            name, value = line.strip().split(" = ", 1)
-            fields[name] = value
-        elif len(blocks) == 2 and " => " in line:
-            name, value = line.strip().split(" => ", 1)
-            fields[blocks[1]][name] = value
+        if found := re.fullmatch(r"\t(\S.*?) = (.*)", line):
+            fields[found[1]] = block = {}
+            if found[2] != "{":
+                fields[found[1]] = found[2]
+        elif found := re.fullmatch(r"\t\t(\S.*?) => (.*)", line):
+            block[found[1]] = found[2]
     return fields
 
 
@@ -249,12 +243,13 @@ class Launchd:
         """Unload the job, and wait until launchd has forgotten it.
 
         Raises:
-            RuntimeError: it does not within `GONE_WITHIN`.
+            RuntimeError: it does not within its exit timeout and `GONE_AFTER`.
         """
-        if self._print() is None:
+        fields = self._print()
+        if fields is None:
             return
         _, out, err = self._run([LAUNCHCTL, "bootout", self._target])
-        end = time.monotonic() + GONE_WITHIN
+        end = time.monotonic() + int(fields.get("exit timeout", 0)) + GONE_AFTER
         while self._print() is not None:
             if time.monotonic() > end:
                 raise RuntimeError(f"launchctl bootout {self._target}: still there; {(err or out).strip()}")
@@ -301,9 +296,9 @@ class Launchd:
             young = [number for number, line in enumerate(found) if written(line) >= time.time() - seconds]
             found = found[young[0] :] if young else []
         fields = self._print() or {}
-        code = str(fields.get("last exit code", ""))
-        if "pid" not in fields and re.match("[1-9]", code):
-            found.append(f"launchd: last exit code {code}")
+        ends = {name: str(fields.get(name, "")) for name in ("last exit code", "last terminating signal")}
+        if "pid" not in fields:
+            found += [f"launchd: {name} {end}" for name, end in ends.items() if re.search("[1-9]", end)]
         return "\n".join(found).strip()
 
 

@@ -24,9 +24,7 @@ def glibc() -> str | None:
 def command_line(pid: int) -> list[str]:
     """Arguments of a process; empty when it is gone or a thread of the kernel."""
     try:
-        return [
-            word for word in (PROC / str(pid) / "cmdline").read_bytes().decode(errors="replace").split("\0") if word
-        ]
+        return [word for word in (PROC / str(pid) / "cmdline").read_text("utf-8", "replace").split("\0") if word]
     except OSError:
         return []
 
@@ -34,7 +32,7 @@ def command_line(pid: int) -> list[str]:
 def environment(pid: int) -> dict[str, str]:
     """Environment that a process was started with; empty when it is gone."""
     try:
-        words = (PROC / str(pid) / "environ").read_bytes().decode(errors="replace").split("\0")
+        words = (PROC / str(pid) / "environ").read_text("utf-8", "replace").split("\0")
     except OSError:
         return {}
     return dict(word.split("=", 1) for word in words if "=" in word)

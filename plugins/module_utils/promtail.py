@@ -181,7 +181,8 @@ def foreign_unit(path: Path, definition: str) -> str | None:
     """
     for candidate in (str(path), definition):
         try:
-            if candidate and MARK not in Path(candidate).read_text():
+            # A property list need not be text.
+            if candidate and MARK.encode() not in Path(candidate).read_bytes():
                 return candidate
         except FileNotFoundError:
             continue

@@ -83,6 +83,24 @@ def os_release() -> dict[str, str]:
     return {name: value.strip("\"'") for name, _, value in (line.partition("=") for line in lines)}
 
 
+def engine_of(module: AnsibleModule, docker: str) -> str:
+    """Version of the engine that answers; empty when none does.
+
+    On a Mac the account's own choice (`docker context use`) goes before the engines that are known; `DOCKER_HOST` then
+    is the address of the one that answers.
+    """
+    version = (docker, "version", "--format", "{{.Server.Version}}")
+    if host.SYSTEM != "Darwin":
+        return output(module, *version)
+    chosen = output(module, docker, "context", "inspect", "--format", "{{.Endpoints.docker.Host}}")
+    for address in [chosen, *darwin.docker_hosts()]:
+        os.environ["DOCKER_HOST"] = address
+        if found := output(module, *version):
+            return found
+    del os.environ["DOCKER_HOST"]
+    return ""
+
+
 def main() -> None:
     """Run the module; it has nothing to fail on."""
     module = AnsibleModule(
@@ -97,10 +115,11 @@ def main() -> None:
     )
     release = os_release()
     folder = Path(module.params["project_dir"])
-    environment = darwin.docker_environment() if host.SYSTEM == "Darwin" else {}
-    os.environ.update(environment)
-    docker = module.get_bin_path("docker", opt_dirs=environment.get("PATH", "").split(":"))
-    engine = output(module, docker, "version", "--format", "{{.Server.Version}}") if docker else ""
+    if host.SYSTEM == "Darwin":
+        os.environ["PATH"] = darwin.docker_path()
+    docker = module.get_bin_path("docker")
+    engine = engine_of(module, docker) if docker else ""
+    wanted = ("PATH", "DOCKER_HOST") if host.SYSTEM == "Darwin" else ()
     own = f"label=com.docker.compose.project={module.params['project']}"
     # `127.0.0.1:3000->3000/tcp, …`, one line a container
     published = output(module, docker, "ps", "--filter", own, "--format", "{{.Ports}}") if engine else ""
@@ -114,7 +133,7 @@ def main() -> None:
         managed=host.manager.present(),
         root=os.geteuid() == 0,
         home=str(Path.home()),
-        environment=environment,
+        environment={name: os.environ[name] for name in wanted if name in os.environ},
         docker=bool(docker),
         engine=engine,
         compose=output(module, docker, "compose", "version", "--short") if docker else "",

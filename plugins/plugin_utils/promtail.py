@@ -248,7 +248,8 @@ def name_problems(settings: dict[str, Any], node: dict[str, Any]) -> list[str]:
 
 def protected(path: str) -> bool:
     """Whether macOS hides a path from services until they are given Full Disk Access."""
-    return bool(re.match(r"(/System/Volumes/Data)?/Users/[^/]+/(Desktop|Documents|Downloads)(/|$)", path))
+    folders = "Desktop|Documents|Downloads|Library/Mobile Documents"
+    return bool(re.match(rf"(/System/Volumes/Data)?/Users/[^/]+/({folders})(/|$)", path))
 
 
 def source_paths(settings: dict[str, Any]) -> list[str]:
@@ -270,9 +271,9 @@ def macos_problems(settings: dict[str, Any], node: dict[str, Any]) -> list[str]:
     hidden = [path for path in paths if protected(path)]
     if hidden and not settings["full_disk_access"]:
         problems.append(
-            f"macOS hides {', '.join(hidden)} from every service: nothing in Desktop, Documents and Downloads can be "
-            "read by one, root's included. Move the checkout or its logs elsewhere, ~/smolcluster for example, or give "
-            "the agent Full Disk Access and set promtail_full_disk_access: true (docs/macos.md)"
+            f"macOS hides {', '.join(hidden)} from every service: nothing in Desktop, Documents, Downloads and iCloud "
+            "Drive can be read by one, root's included. Move the checkout or its logs elsewhere, ~/smolcluster for "
+            "example, or give the agent Full Disk Access and set promtail_full_disk_access: true (docs/macos.md)"
         )
     twice = [path for path in paths if path.startswith("/private/") and path.removeprefix("/private") in paths]
     if twice:
@@ -330,6 +331,12 @@ def notes(settings: dict[str, Any], node: dict[str, Any]) -> list[str]:
             f"the agent runs as {settings['user']}. macOS 15 and newer may keep programs from other machines (Local "
             "Network Privacy); services are said to be exempt, root's surely are. If lines do not arrive and the agent "
             "says `no route to host`, set promtail_macos_user: root"
+        )
+    attached = [path for path in source_paths(settings) if path.startswith("/Volumes/")]
+    if attached and not settings["full_disk_access"]:
+        found.append(
+            f"macOS may hide {', '.join(attached)} from services: external and network volumes need Full Disk Access "
+            "(docs/macos.md). If no line of them arrives, let training write to the Mac's own disk"
         )
     if temporary := [path for path in source_paths(settings) if re.match(r"(/private)?/tmp/", path)]:
         found.append(

@@ -396,11 +396,16 @@ def test_checklist_of_the_docs(mac: Mac):  # noqa: ARG001
     assert "20/20" in text
 
 
-def test_modules_that_do_not_run_are_explained(mac: Mac):
-    play = mac.play("site.yml", *ONE, ansible_python_interpreter="/usr/bin/false")
+def test_python_that_only_asks_for_the_developer_tools_is_explained(mac: Mac):
+    stub = """#!/bin/sh
+        echo "xcode-select: note: No developer tools were found, requesting install." >&2
+        exit 1"""
+    mac.on(MAC, "cat > /var/macsim/python3 && chmod a+x /var/macsim/python3", data=stub)
+    play = mac.play("site.yml", *ONE, ansible_python_interpreter="/var/macsim/python3")
     assert play.code != 0
-    assert "mac1: Ansible's modules do not run on this node" in " ".join(play.output.split())
-    assert "xcode-select --install" in play.output
+    words = " ".join(play.output.split())
+    assert "mac1: Ansible's modules do not run on this node: xcode-select: note: No developer tools were found" in words
+    assert "`xcode-select --install`" in words
 
 
 def test_stand_ins_refuse_what_they_do_not_know(bare: Mac):

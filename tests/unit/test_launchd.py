@@ -40,7 +40,18 @@ PRINTED = """system/smolcluster.logging.promtail = {
 		XPC_SERVICE_NAME => smolcluster.logging.promtail
 	}
 
+	LWCR = {
+		"reqs" => {
+			"cdhash" => {
+				"$in" => [
+					0 = 				]
+			}
+		}
+		"vers" => 1
+	}
+
 	domain = system
+	exit timeout = 7
 	runs = 3
 	pid = 700
 	last exit code = 78: EX_CONFIG
@@ -91,6 +102,7 @@ def test_fields_are_those_of_the_first_level():
     assert (fields["state"], fields["pid"], fields["runs"]) == ("running", "700", "3")
     assert fields["environment"]["PROMTAIL_DEPLOYMENT"] == "4173e4630d92b73d"
     assert fields["last exit code"] == "78: EX_CONFIG"
+    assert "ID" not in fields
 
 
 def test_states(monkeypatch, tmp_path):
@@ -141,10 +153,11 @@ def test_disabled_job_is_enabled_first(tmp_path):
     assert mac.asked.index("enable system/smolcluster.logging.promtail") < len(mac.asked) - 1
 
 
-def test_job_that_does_not_go_or_come_is_told_with_launchds_words(tmp_path):
+def test_job_that_does_not_go_or_come_is_told_with_launchds_words(clock, tmp_path):
     stays = Mac(print=[(0, PRINTED, "")], bootout=[(5, "", "Boot-out failed: 5: Input/output error")])
     with pytest.raises(RuntimeError, match="still there; Boot-out failed: 5"):
         job(stays, tmp_path).stop(disable=False)
+    assert 7 < clock[0] < 7 + 20
     never = Mac(print=[MISSING], bootstrap=[(122, "", "Bootstrap failed: 122: Path had bad ownership/permissions")])
     with pytest.raises(RuntimeError, match=r"bootstrap system .*: Bootstrap failed: 122"):
         job(never, tmp_path).start()
@@ -190,6 +203,11 @@ def test_own_words_by_age(tmp_path):
     assert service.words_command == f"sudo tail {log}"
     failed = PRINTED.replace("\tpid = 700\n", "")
     assert job(Mac(print=[(0, failed, "")]), tmp_path).journal(1).endswith("\nlaunchd: last exit code 78: EX_CONFIG")
+    killed = failed.replace("last exit code = 78: EX_CONFIG", "last terminating signal = Killed: 9")
+    said = job(Mac(print=[(0, killed, "")]), tmp_path).journal(1)
+    assert said.endswith("\nlaunchd: last terminating signal Killed: 9")
+    ended = failed.replace("= 78: EX_CONFIG", "= 0")
+    assert "launchd:" not in job(Mac(print=[(0, ended, "")]), tmp_path).journal(1)
 
 
 def answers(monkeypatch, **texts):
@@ -244,6 +262,7 @@ def test_property_list_is_one_and_bears_its_comment():
         ("/Users/me/Desktop/smolcluster/logging/cluster-logs/*.log", True),
         ("/Users/me/Documents", True),
         ("/System/Volumes/Data/Users/me/Downloads/x.log", True),
+        ("/Users/me/Library/Mobile Documents/com~apple~CloudDocs/x.log", True),
         ("/Users/me/smolcluster/logging/*.log", False),
         ("/Users/me/DesktopLogs/x.log", False),
         ("/tmp/Desktop/x.log", False),
@@ -251,6 +270,22 @@ def test_property_list_is_one_and_bears_its_comment():
 )
 def test_protected_folders(path, hidden):
     assert promtail.protected(path) is hidden
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed", "words"),
+    [
+        ("/Volumes/ssd/logs/*.log", False, "macOS may hide /Volumes/ssd/logs/*.log from services"),
+        ("/Volumes/ssd/logs/*.log", True, None),
+        ("/private/tmp/logs/*.log", False, "macOS empties /tmp at each start"),
+        ("/Users/Shared/logs/*.log", False, None),
+    ],
+)
+def test_places_that_are_worth_a_note(path, allowed, words):
+    settings = {"sources": [{"name": "t", "paths": [path]}], "adopt": False, "user": "root"}
+    node = {"strays": [], "leftovers": [], "macos": {"sleep": 0, "version": "15.6"}}
+    found = promtail.notes(settings | {"full_disk_access": allowed}, node)
+    assert [note.startswith(words or "") for note in found] == [True] * (words is not None)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import subprocess
 import sys
@@ -152,14 +151,6 @@ def test_the_collection_ships_every_file_of_its_parts(members):
 
 def test_the_collection_ships_no_compiled_files(members):
     assert [name for name in members if "__pycache__" in name] == []
-
-
-@pytest.mark.parametrize(
-    "path", [*tracked("plugins/modules/*.py"), *tracked("plugins/module_utils/*.py"), *tracked("roles/*/files/*.py")]
-)
-def test_what_runs_on_nodes_is_python_3_9(path):
-    # The Python of Apple's developer tools. This finds newer syntax, not newer functions.
-    ast.parse((ROOT / path).read_text(), feature_version=(3, 9))
 
 
 @pytest.mark.parametrize("page", [*tracked("*.md")])

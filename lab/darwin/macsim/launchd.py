@@ -30,6 +30,8 @@ LOGGED_IN = Path("/var/macsim/gui")
 
 USAGE = 64
 EX_CONFIG = 78
+# Seconds. launchd.plist(5) says 20; `launchctl print` of jobs without a setting of their own says 5.
+EXIT_TIMEOUT = 5
 TEXTS = {
     1: "Operation not permitted",
     3: "No such process",
@@ -75,7 +77,7 @@ class Job:
         self.domain, self.path, self.plist = domain, path, plist
         self.pid = 0
         self.runs = 0
-        self.last: str = "(never exited)"
+        self.last = "last exit code = (never exited)"
         self.started = -1e9
         self.wanted = bool(plist.get("RunAtLoad") or plist.get("KeepAlive"))
         self.unloading = False
@@ -147,7 +149,10 @@ class Job:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
         code = os.waitstatus_to_exitcode(status)
-        self.last = f"{code}: EX_CONFIG" if code == EX_CONFIG else str(code)
+        if code < 0:
+            self.last = f"last terminating signal = {signal.strsignal(-code)}: {-code}"
+        else:
+            self.last = f"last exit code = {code}{': EX_CONFIG' if code == EX_CONFIG else ''}"
         self.pid, self.kill_at = 0, None
         self.wanted = bool(self.plist.get("KeepAlive"))
 
@@ -166,10 +171,11 @@ class Job:
         lines += ["", f"\tstderr path = {self.plist.get('StandardErrorPath', '/dev/null')}"]
         lines += block("default environment", pairs({"PATH": "/usr/bin:/bin:/usr/sbin:/sbin"}))
         lines += block("environment", pairs(self.environment()))
+        lines += ["", "\tLWCR = {", '\t\t"reqs" => {', '\t\t\t"$in" => [', "\t\t\t\t0 = \t]", "\t\t}", "\t}"]
         lines += ["", f"\tdomain = {self.domain}", f"\tminimum runtime = {self.plist.get('ThrottleInterval', 10)}"]
-        lines += [f"\texit timeout = {self.plist.get('ExitTimeOut', 20)}", f"\truns = {self.runs}"]
+        lines += [f"\texit timeout = {self.plist.get('ExitTimeOut', EXIT_TIMEOUT)}", f"\truns = {self.runs}"]
         lines += [f"\tpid = {self.pid}"] if self.pid else []
-        lines += [f"\tlast exit code = {self.last}"]
+        lines += [f"\t{self.last}"]
         lines += block("resource coalition", ["ID = 1234", "type = resource", "state = active", "pid = 1"])
         return "\n".join([f"{self.domain}/{self.plist['Label']} = {{", *lines, "}"]) + "\n"
 
@@ -262,7 +268,7 @@ class Launchd:
             del self.jobs[target]
             return
         if not job.unloading:
-            job.unloading, job.kill_at = True, time.monotonic() + job.plist.get("ExitTimeOut", 20)
+            job.unloading, job.kill_at = True, time.monotonic() + job.plist.get("ExitTimeOut", EXIT_TIMEOUT)
             os.kill(job.pid, signal.SIGTERM)
         raise RefusedError(36, "Boot-out failed")
 

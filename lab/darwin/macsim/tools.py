@@ -10,6 +10,7 @@ import plistlib
 import pwd
 import shutil
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -239,6 +240,14 @@ def brew(words: list[str]) -> int:
     return 0
 
 
+def find(words: list[str]) -> int:
+    """find(1): GNU's, but for what BSD's refuses."""
+    if "-delete" in words and any("/" in word for word in words):
+        print(f"find: -delete: {words[0]}: relative path potentially not safe", file=sys.stderr)
+        return 1
+    return subprocess.call(["/usr/bin/gfind", *words])
+
+
 def newsyslog(words: list[str]) -> int:
     """newsyslog(8) by /etc/newsyslog.d or `-f FILE`: moves large logs away (with `-F` all), and signals."""
     match words:
@@ -286,7 +295,7 @@ def rotate(entry: list[str], force: bool) -> None:
 
 PROGRAMS: dict[str, Callable[[list[str]], int]] = {
     "launchctl": launchctl, "sw_vers": sw_vers, "uname": uname, "sysctl": sysctl, "plutil": plutil, "xattr": xattr,
-    "pmset": pmset, "dscl": dscl, "defaults": defaults, "brew": brew, "newsyslog": newsyslog,
+    "pmset": pmset, "dscl": dscl, "defaults": defaults, "brew": brew, "newsyslog": newsyslog, "find": find,
     "xcode-select": xcode_select,
 }  # fmt: skip
 
