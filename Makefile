@@ -45,9 +45,9 @@ lint: venv ## Check style
 docs: venv ## Make the generated pages anew
 	@tools/role_docs.py
 
-mac-check: venv ## Confirm on a real Mac of your inventory that all works: make mac-check HOST=mini1 [REBOOT=1]
+mac-check: venv ## Confirm on a real Mac of your inventory that all works: make mac-check HOST=mini1 [ASK=1] [REBOOT=1]
 	@tools/mac_check.py $(or $(HOST),$(error Say which: make mac-check HOST=mini1)) $(if $(INVENTORY),--inventory $(INVENTORY)) \
-		$(if $(filter 1,$(REBOOT)),--reboot)
+		$(if $(filter 1,$(ASK)),--ask-become-pass) $(if $(filter 1,$(REBOOT)),--reboot)
 
 bench: lab ## Measure what docs/performance.md records
 	@python -m tests.bench

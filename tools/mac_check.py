@@ -1,22 +1,24 @@
 #!/usr/bin/env python3
 """Run the checklist of docs/macos.md on a real Mac, and write a report that can be attached to an issue.
 
-`tools/mac_check.py HOST [--inventory FILE] [--reboot]`; the host must be one of the group minis.
+`tools/mac_check.py HOST [--inventory FILE] [--ask-become-pass] [--reboot]`; the host must be one of the group minis.
 """
 
 from __future__ import annotations
 
 import argparse
+import getpass
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 TARGET = "system/smolcluster.logging.promtail"
 NEWSYSLOG = "/etc/newsyslog.d/smolcluster.logging.promtail.conf"
-LOG = "/var/log/promtail/promtail.log"
+LOG = "/var/log/smolcluster-logging/promtail.log"
 
 
 class CheckError(Exception):
@@ -28,20 +30,20 @@ class Mac:
 
     Parameters:
         host: its name in the inventory.
-        inventory: words of the command line that name the inventory.
+        options: words that every command line gets.
     """
 
-    def __init__(self, host: str, inventory: list[str]) -> None:
-        self.host, self._inventory = host, inventory
+    def __init__(self, host: str, options: list[str]) -> None:
+        self.host, self._options = host, options
 
     def run(self, *words: str) -> str:
-        """Run a program of Ansible with the inventory.
+        """Run a program of Ansible.
 
         Raises:
             CheckError: it failed; holds its last lines.
         """
         done = subprocess.run(
-            [words[0], *self._inventory, *words[1:]],
+            [words[0], *self._options, *words[1:]],
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
@@ -56,9 +58,16 @@ class Mac:
         return self.run("ansible-playbook", playbook, "--limit", self.host, *words)
 
     def changed(self, *words: str) -> int:
-        """Deploy; returns how many tasks have changed something."""
+        """Deploy; returns how many tasks have changed something.
+
+        Raises:
+            CheckError: the host is none of those that get an agent.
+        """
         out = self.play("site.yml", "--tags", "promtail", *words)
-        return int(re.search(rf"^{re.escape(self.host)} .*changed=(\d+)", out, re.MULTILINE)[1])
+        found = re.search(rf"^{re.escape(self.host)} .*changed=(\d+)", out, re.MULTILINE)
+        if not found:
+            raise CheckError(f"{self.host} is not in the group minis of the inventory")
+        return int(found[1])
 
     def shell(self, script: str) -> str:
         """Run a script as root; returns what it printed."""
@@ -71,8 +80,8 @@ class Mac:
         return found[1] if found else "not loaded"
 
     def pid(self) -> str:
-        """Process that launchd has started."""
-        return self.shell("cat /var/db/promtail/promtail.pid")
+        """Process that launchd has started; empty while there is none."""
+        return self.shell("cat /var/db/promtail/promtail.pid 2>/dev/null || true")
 
     def comes_back(self, before: str) -> str:
         """Wait until launchd has started another process; returns it.
@@ -81,7 +90,7 @@ class Mac:
             CheckError: not within 30 s.
         """
         end = time.monotonic() + 30
-        while (now := self.pid()) == before or self.state() != "running":
+        while (now := self.pid()) in ("", before) or self.state() != "running":
             if time.monotonic() > end:
                 raise CheckError(f"the job is {self.state()}, its process {now}, 30 s after that of {before} ended")
             time.sleep(1)
@@ -102,6 +111,12 @@ def expect(holds: bool, words: str) -> str:
 def delivered(mac: Mac) -> str:
     """What verify.yml says of the Mac; it fails when a line is missing."""
     return "; ".join(re.findall(r"\d+/\d+\s+[\d.]+ s", mac.play("playbooks/verify.yml")))
+
+
+def awake(mac: Mac) -> str:
+    """The Mac does not go to sleep."""
+    line = " ".join(mac.shell("pmset -g | grep -w sleep").split())
+    return expect(bool(re.match("sleep 0", line)), line)
 
 
 def killed(mac: Mac) -> str:
@@ -134,7 +149,7 @@ def rebooted(mac: Mac) -> str:
 def checks(reboot: bool) -> Iterator[tuple[str, Callable[[Mac], str] | None]]:
     """The checklist: what is to hold, and how that is found out; none is left out."""
     yield "the Mac answers", lambda mac: " ".join(mac.shell("sw_vers -productVersion; uname -m; id -un").split())
-    yield "it sleeps never (0)", lambda mac: " ".join(mac.shell("pmset -g | grep -w sleep").split())
+    yield "it never sleeps", awake
     yield "the agent is deployed", lambda mac: f"{mac.changed()} tasks changed"
     yield "a second run changes nothing", lambda mac: expect((count := mac.changed()) == 0, f"{count} tasks changed")
     yield "launchd runs the job", lambda mac: expect((state := mac.state()) == "running", state)
@@ -146,15 +161,34 @@ def checks(reboot: bool) -> Iterator[tuple[str, Callable[[Mac], str] | None]]:
 
 
 def main() -> int:
-    """Run all checks; a failed one does not stop the next."""
+    """Read the command line and run all checks."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("host", help="name in the inventory")
     parser.add_argument("--inventory", help="inventory; by default that of ansible.cfg")
+    parser.add_argument("--ask-become-pass", action="store_true", help="ask for the password of sudo, once")
     parser.add_argument("--reboot", action="store_true", help="reboot the Mac as the last check")
     arguments = parser.parse_args()
-    mac = Mac(arguments.host, ["--inventory", arguments.inventory] if arguments.inventory else [])
-    lines, failures = [f"Check of {arguments.host}, {time.strftime('%Y-%m-%d %H:%M %z')}"], 0
-    for number, (name, check) in enumerate(checks(arguments.reboot), 1):
+    options = ["--inventory", arguments.inventory] if arguments.inventory else []
+    with tempfile.NamedTemporaryFile("w", prefix="mac-check-") as secret:  # nobody else may read it
+        if arguments.ask_become_pass:
+            secret.write(getpass.getpass("BECOME password: "))
+            secret.flush()
+            options += ["--become-password-file", secret.name]
+        return check_all(Mac(arguments.host, options), arguments.reboot)
+
+
+def check_all(mac: Mac, reboot: bool) -> int:
+    """Run all checks and write the report; a failed one does not stop the next.
+
+    Parameters:
+        mac: the Mac.
+        reboot: whether it may be rebooted.
+
+    Returns:
+        1 when a check has failed.
+    """
+    lines, failures = [f"Check of {mac.host}, {time.strftime('%Y-%m-%d %H:%M %z')}"], 0
+    for number, (name, check) in enumerate(checks(reboot), 1):
         try:
             result = f"ok       {name}: {check(mac)}" if check else f"not run  {name}: `make mac-check REBOOT=1` does"
         except CheckError as error:
@@ -162,7 +196,7 @@ def main() -> int:
             result = f"FAILED   {name}:\n{error}"
         lines.append(f"{number:2} {result}")
         print(lines[-1], flush=True)
-    report = Path(f"mac-check-{arguments.host}.txt")
+    report = Path(f"mac-check-{mac.host}.txt")
     report.write_text("\n".join(lines) + "\n")
     print(f"\n{failures} failed. The report is in {report}; please attach it to an issue, good or bad.")
     return 1 if failures else 0

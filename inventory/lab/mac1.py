@@ -2,11 +2,11 @@
 """Inventory script: the simulated Mac of the lab, where `make lab MAC=1` has brought it up; else nothing."""
 
 import json
-import os
+import sys
 from pathlib import Path
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "smolcluster-logging"
-STATE = Path(os.environ.get("LAB_STATE") or CACHE / "lab")
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from lab.config import STATE
 
 try:
     variables = json.loads((STATE / "mac1.json").read_text())

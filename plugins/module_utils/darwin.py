@@ -8,16 +8,24 @@ All by absolute paths: a non-interactive SSH session has a short PATH.
 from __future__ import annotations
 
 import os
+import pwd
 import re
+import socket
 import subprocess
+import sys
 from pathlib import Path
 
 SET_CLOCK = "sudo systemsetup -setusingnetworktime on"
+# What to add where a file cannot be read or written.
+ACCESS = ". Where its permissions allow it, macOS wants Full Disk Access for that (docs/macos.md)"
+# Python of Apple's developer tools; /usr/bin/python3 leads to it, or only asks for them.
+DEVELOPER_PYTHON = "/Library/Developer/CommandLineTools/usr/bin/python3"
 # Homebrew's folder on Apple silicon and on Intel (https://docs.brew.sh/Installation).
 PREFIXES = (Path("/opt/homebrew"), Path("/usr/local"))
 # Below an account's home: where Docker Desktop, OrbStack and Colima put the client, and their engines' sockets.
 # Sources: the manuals of Docker Desktop (advanced settings), OrbStack (docs.orbstack.dev/docker) and Colima (FAQ).
 DOCKER_PROGRAMS = (".orbstack/bin", ".docker/bin")
+DOCKER_DEFAULT = "unix:///var/run/docker.sock"
 DOCKER_SOCKETS = (".docker/run", ".orbstack/run", ".colima/default", ".config/colima/default")
 
 
@@ -84,11 +92,16 @@ def listener(port: int) -> dict[str, object] | None:
         port: TCP port, any local address, IPv4 and IPv6.
 
     Returns:
-        None when nobody does; else `pid` and `command`.
+        None when nobody does; else `pid` and `command` (both None when the owner cannot be seen).
     """
     lines = output("/usr/sbin/lsof", "-nP", f"-iTCP:{port}", "-sTCP:LISTEN", "-Fp").splitlines()
     pid = next((int(line[1:]) for line in lines if line.startswith("p")), None)
-    return None if pid is None else {"pid": pid, "command": " ".join(command_line(pid))}
+    if pid is not None:
+        return {"pid": pid, "command": " ".join(command_line(pid))}
+    # lsof shows an account only its own.
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return None if probe.connect_ex(("127.0.0.1", port)) else {"pid": None, "command": None}
 
 
 def sleep_minutes() -> int | None:
@@ -100,6 +113,39 @@ def sleep_minutes() -> int | None:
 def quarantined(path: Path) -> bool:
     """Whether Gatekeeper would keep a program from starting: it bears the mark of a download by a browser."""
     return path.exists() and "com.apple.quarantine" in output("/usr/bin/xattr", str(path)).split()
+
+
+def interpreter() -> str:
+    """Python for a service: that of the developer tools, which nobody but root can change, else the one of this run."""
+    return DEVELOPER_PYTHON if os.access(DEVELOPER_PYTHON, os.X_OK) else sys.executable
+
+
+def unreadable(pattern: str, user: str) -> str | None:
+    """What keeps an account from reading log files.
+
+    Parameters:
+        pattern: path of the files, with wildcards.
+        user: the account; one that is still to be made counts as `nobody`, who is in no group either.
+
+    Returns:
+        The folder that the account cannot list, or, where the files' own is missing, enter; none when all is well.
+    """
+    folder = Path(re.split(r"[*?[{]", pattern)[0]).parent if re.search(r"[*?[{]", pattern) else Path(pattern).parent
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    try:
+        account = pwd.getpwnam(user)
+    except KeyError:
+        account = pwd.getpwnam("nobody")
+    command = ["/bin/ls", str(there)] if there == folder else ["/bin/test", "-x", str(there)]
+    done = subprocess.run(
+        command,
+        user=account.pw_uid,
+        group=account.pw_gid,
+        extra_groups=os.getgrouplist(account.pw_name, account.pw_gid),
+        capture_output=True,
+        check=False,
+    )
+    return str(there) if done.returncode else None
 
 
 def homebrew() -> dict[str, object] | None:
@@ -135,8 +181,11 @@ def docker_hosts() -> list[str]:
 
 def facts() -> dict[str, object]:
     """What a deployment has to know of this Mac beside what every host has; see the module `promtail_info`."""
+    python = interpreter()
     return {
         "version": output("/usr/bin/sw_vers", "-productVersion").strip(),
         "sleep": sleep_minutes(),
         "homebrew": homebrew(),
+        "python": python,
+        "python_of_root": os.stat(python).st_uid == 0,
     }

@@ -30,7 +30,7 @@ from ansible_collections.smolcluster.logging.plugins.module_utils.service import
 )
 
 LAUNCHCTL = "/bin/launchctl"
-DAEMONS = Path("/Library/LaunchDaemons")
+DAEMONS, AGENTS = Path("/Library/LaunchDaemons"), Path("/Library/LaunchAgents")
 HOMES = Path("/Users")
 ASIDE = ".before-smolcluster"
 
@@ -59,18 +59,25 @@ def parse(text: str) -> dict[str, str | dict[str, str]]:
 
 
 def read_plist(path: Path) -> dict:
-    """A property list; empty when it cannot be read."""
+    """A property list; empty when it cannot be read, or is none of keys and values."""
     try:
         with path.open("rb") as file:
-            return plistlib.load(file)
-    except (OSError, ValueError, plistlib.InvalidFileException):
+            found = plistlib.load(file)
+    except Exception:  # of its own kinds and of its parsers', by what is wrong with the file
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def plists() -> Iterator[tuple[list[str], Path]]:
-    """Every daemon's and every user's agent's possible domains and file; Homebrew uses `user` in an SSH session."""
+    """Every daemon's and every agent's possible domains and file; Homebrew uses `user` in an SSH session.
+
+    Agents for all users run in the domain of each that is logged in; that of the console's is looked at.
+    """
     for path in sorted(DAEMONS.glob("*.plist")):
         yield ["system"], path
+    console = os.stat("/dev/console").st_uid
+    for path in sorted(AGENTS.glob("*.plist")):
+        yield [f"gui/{console}", f"user/{console}"], path
     for path in sorted(HOMES.glob("*/Library/LaunchAgents/*.plist")):
         uid = path.parents[2].stat().st_uid
         yield [f"gui/{uid}", f"user/{uid}"], path
@@ -97,7 +104,8 @@ class Launchd:
         self._file = file or DAEMONS / f"{name}.plist"
         # For messages: what a user types on the node.
         self.start_command = f"sudo launchctl bootstrap {domain} {self._file}"
-        self.restart_command = f"sudo launchctl kickstart -k {self._target}"
+        # KeepAlive starts it again.
+        self.restart_command = f"sudo launchctl kill SIGTERM {self._target}"
         self.words_command = f"sudo tail {self._log()}"
 
     @staticmethod
@@ -177,22 +185,18 @@ class Launchd:
         environment = (self._print() or {}).get("environment", {})
         return environment if isinstance(environment, dict) else {}
 
-    def restart(self, changed: bool) -> None:
+    def restart(self) -> None:
         """Start the job anew by its file as it is now, and at boot from now on.
 
-        Parameters:
-            changed: whether the file was changed since launchd has loaded it.
+        Not by `kickstart -k`, which kills it with SIGKILL and goes by the file as it was when it was loaded.
 
         Raises:
             RuntimeError: it failed; holds what launchd said.
         """
         if self._disabled():
             self._do("enable", self._target)
-        if changed or self._print() is None:
-            self._unload()
-            self._load()
-        else:
-            self._do("kickstart", "-k", self._target)
+        self._unload()
+        self._load()
 
     def start(self) -> None:
         """Start the job; one that is loaded already and does not run is started.

@@ -6,10 +6,18 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
 
 PROC = Path("/proc")
 SET_CLOCK = "timedatectl set-ntp true"
+# What to add where a file cannot be read or written.
+ACCESS = ""
+
+
+def interpreter() -> str:
+    """Python for a service: the system's own by the name that outlives its upgrades, else the one of this run."""
+    return next(path for path in ("/usr/bin/python3", sys.executable) if os.access(path, os.X_OK))
 
 
 def glibc() -> str | None:

@@ -82,7 +82,6 @@ def unpack(archive: Path, folder: Path, run: Run) -> Path:
     if not archive.is_file():
         raise PromtailError(f"{archive}: the release archive is not on this node")
     folder.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    (folder.parent / MARKER).touch()
     for stale in folder.parent.glob(f".{folder.name}.*"):  # of a run that was cut off
         shutil.rmtree(stale)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))

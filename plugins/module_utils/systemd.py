@@ -79,11 +79,8 @@ class Systemd:
         """Environment that the service was started with; empty when it does not run."""
         return linux.environment(self.state().pid)
 
-    def restart(self, changed: bool) -> None:  # noqa: ARG002
+    def restart(self) -> None:
         """Start the service anew by its file as it is now, and at boot from now on.
-
-        Parameters:
-            changed: whether the file was changed; systemd finds out itself.
 
         Raises:
             RuntimeError: it failed; holds what systemd said.

@@ -36,7 +36,8 @@ distribution: {description: C(ID) of os-release(5)., returned: always, type: str
 release: {description: C(VERSION_ID) of os-release(5)., returned: always, type: str, sample: '13'}
 codename: {description: C(VERSION_CODENAME) of os-release(5)., returned: always, type: str, sample: trixie}
 managed: {description: Whether systemd is the init system; always on a Mac., returned: always, type: bool}
-root: {description: Whether this was asked as root., returned: always, type: bool}
+uid: {description: Number of the account that was asked., returned: always, type: int}
+gid: {description: Number of that account's group., returned: always, type: int}
 home: {description: Home folder of the account that was asked., returned: always, type: path}
 environment:
   description: Variables with which Docker's client finds the engine; empty where it finds it by itself.
@@ -86,14 +87,14 @@ def os_release() -> dict[str, str]:
 def engine_of(module: AnsibleModule, docker: str) -> str:
     """Version of the engine that answers; empty when none does.
 
-    On a Mac the account's own choice (`docker context use`) goes before the engines that are known; `DOCKER_HOST` then
-    is the address of the one that answers.
+    On a Mac `DOCKER_HOST` becomes its address. What the account has chosen (`docker context use`) is kept to: another
+    engine has other containers. Without a choice it is the first one that answers.
     """
     version = (docker, "version", "--format", "{{.Server.Version}}")
     if host.SYSTEM != "Darwin":
         return output(module, *version)
     chosen = output(module, docker, "context", "inspect", "--format", "{{.Endpoints.docker.Host}}")
-    for address in [chosen, *darwin.docker_hosts()]:
+    for address in [chosen, *(darwin.docker_hosts() if chosen == darwin.DOCKER_DEFAULT else [])]:
         os.environ["DOCKER_HOST"] = address
         if found := output(module, *version):
             return found
@@ -131,7 +132,8 @@ def main() -> None:
         release=release.get("VERSION_ID", ""),
         codename=release.get("VERSION_CODENAME", ""),
         managed=host.manager.present(),
-        root=os.geteuid() == 0,
+        uid=os.geteuid(),
+        gid=os.getegid(),
         home=str(Path.home()),
         environment={name: os.environ[name] for name in wanted if name in os.environ},
         docker=bool(docker),

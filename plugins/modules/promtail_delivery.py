@@ -74,9 +74,12 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.smolcluster.logging.plugins.module_utils import host, loki
+from ansible_collections.smolcluster.logging.plugins.module_utils.service import ABSENT
 
 # Seconds; Loki refuses what is further in the future (creation_grace_period of the role docker_loki_grafana).
 FUTURE = 4200
+# EACCES, and EPERM by which macOS hides files.
+DENIED = ("permission denied", "operation not permitted")
 
 
 class AgentError(Exception):
@@ -220,7 +223,10 @@ class Probe:
         Raises:
             AgentError: it does not run or does not answer.
         """
-        if not self.service.state().pid:
+        state = self.service.state()
+        if state.phase == ABSENT:
+            raise AgentError("the agent is not installed; `ansible-playbook site.yml --tags promtail` deploys it")
+        if not state.pid:
             raise AgentError(f"the agent does not run; `{self.service.words_command}` says why")
         port = self.params["http_port"]
         try:
@@ -237,9 +243,9 @@ class Probe:
             return str(error)
         journal = self.service.journal(30)
         if str(self.path) not in metrics:
-            refused = [line for line in journal.splitlines() if "permission denied" in line]
+            refused = [line for line in journal.splitlines() if any(words in line for words in DENIED)]
             return f"the agent does not follow {self.path}" + (
-                f": {refused[-1]}" if refused else "; promtail_sources on this node do not match it"
+                f": {refused[-1]}{host.own.ACCESS}" if refused else "; promtail_sources on this node do not match it"
             )
         errors = [line for line in journal.splitlines() if "level=error" in line or "level=warn" in line]
         if skew > FUTURE:
@@ -268,7 +274,7 @@ def main() -> None:
     try:
         module.exit_json(**(probe.look_only() if module.check_mode else probe.run()))
     except OSError as error:
-        module.fail_json(msg=f"{module.params['path']}: a line cannot be written: {error}")
+        module.fail_json(msg=f"{module.params['path']}: a line cannot be written: {error}{host.own.ACCESS}")
 
 
 if __name__ == "__main__":

@@ -88,7 +88,6 @@ import os
 import pwd
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -134,7 +133,7 @@ class Deployment:
         self.home = Path(self.params["home"])
         # A folder of a package manager, which names it by an absolute path, stays where it is.
         self.folder = self.home / (self.params["program_dir"] or self.params["version"])
-        files = {path: text.replace("@python@", interpreter()) for path, text in self.params["files"].items()}
+        files = {path: text.replace("@python@", host.own.interpreter()) for path, text in self.params["files"].items()}
         texts = [part for file in files.items() for part in file]
         self.deployment = promtail.digest_of_texts(self.params["version"], *texts)
         scrapes = self.params["config"]["scrape_configs"]
@@ -205,9 +204,12 @@ class Deployment:
         """Keep other deployments away from this node: one that was cut off where it was started still runs here.
 
         Raises:
-            PromtailError: another one takes longer than 60 s.
+            PromtailError: another one takes longer than 60 s, or the folder is somebody else's.
         """
+        if promtail.owner_of_home(self.home) == "foreign":
+            raise promtail.PromtailError(f"{self.home} was not made by this collection; move it away")
         self.home.mkdir(mode=0o755, parents=True, exist_ok=True)
+        (self.home / promtail.MARKER).touch()
         with (self.home / ".lock").open("w") as lock:
             end = time.monotonic() + 60
             while True:
@@ -282,6 +284,9 @@ class Deployment:
 
         Returns:
             What they were, as names of services or command lines.
+
+        Raises:
+            PromtailError: one is started again, by something that is not known.
         """
         pids = [stray.pid for stray in strays if stray.pid]
         for stray in strays:
@@ -296,6 +301,16 @@ class Deployment:
         for pid in alive:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        end = time.monotonic() + 2
+        while strays and time.monotonic() < end:
+            time.sleep(0.1)
+            found = promtail.strays(self.run, self.service)
+            if again := [stray for stray in found if stray.pid and stray.pid not in pids]:
+                raise promtail.PromtailError(
+                    f"a Promtail was ended and is started again: {again[0].words} (pid {again[0].pid}). Find what "
+                    "starts it (a job of launchd or cron, a script in a loop), end that, and run this again; the "
+                    "collection's own agent was not touched"
+                )
         return [stray.words for stray in strays]
 
     def switch(self, pending: list[Change], retired: list[str]) -> None:
@@ -318,7 +333,7 @@ class Deployment:
                 self.service.stop(disable=False)
             for change in pending:
                 change.apply()
-            self.service.restart(changed=any(change.name == str(unit) for change in pending))
+            self.service.restart()
             self.observe()
         except (RuntimeError, OSError, ValueError, promtail.PromtailError) as error:
             words = self.service.journal()
@@ -401,16 +416,6 @@ def same_file(running: str | None, wanted: Path) -> bool:
         return running is not None and os.path.samefile(running, wanted)
     except OSError:  # a program that was replaced has the path of none
         return False
-
-
-def interpreter() -> str:
-    """Python for the service: the system's own by the name that outlives its upgrades, else the one that runs this.
-
-    On a Mac the one that runs this: /usr/bin/python3 is there, but without the developer tools only asks for them.
-    """
-    if host.SYSTEM == "Darwin":
-        return sys.executable
-    return next(path for path in ("/usr/bin/python3", sys.executable) if os.access(path, os.X_OK))
 
 
 def main() -> None:

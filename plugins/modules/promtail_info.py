@@ -24,6 +24,11 @@ options:
     type: dict
     required: true
   http_port: {description: TCP port that the agent is to listen on., type: int, required: true}
+  paths:
+    description: Paths of the log files, with wildcards. On a Mac it is tried whether the service's user may read there.
+    type: list
+    elements: str
+    default: []
 """
 EXAMPLES = r"""
 - name: Look at the node
@@ -47,6 +52,8 @@ macos:
   description:
     - What only a Mac has; null elsewhere. C(version) is that of macOS, C(sleep) the minutes after which it sleeps (0 is
       never), C(quarantined) the programs that Gatekeeper would keep from starting.
+    - C(python) is the Python of the service, C(python_of_root) whether that is root's, C(unreadable) the folders of
+      O(paths) that keep the service's user out.
     - C(homebrew) is null without Homebrew, else its program C(brew), the C(owner) who alone may run it, the folder of
       its C(promtail), and whether that is C(installed).
   returned: always
@@ -104,18 +111,25 @@ def port_holder(service: Any, port: int) -> dict | None:
     return None
 
 
-def macos(folder: Path) -> dict | None:
+def macos(folder: Path, user: str, paths: list[str]) -> dict | None:
     """What only a Mac has; none elsewhere.
 
     Parameters:
         folder: folder of the version that is to run.
+        user: the service's user.
+        paths: paths of the log files.
     """
     if host.SYSTEM != "Darwin":
         return None
     facts = darwin.facts()
     keg = (facts["homebrew"] or {}).get("promtail")
     programs = [Path(place) / promtail.PROGRAM for place in (folder, keg) if place]
-    return {**facts, "quarantined": [str(program) for program in programs if darwin.quarantined(program)]}
+    refused = [] if user == "root" else [darwin.unreadable(path, user) for path in paths if path.startswith("/")]
+    return {
+        **facts,
+        "quarantined": [str(program) for program in programs if darwin.quarantined(program)],
+        "unreadable": sorted({folder for folder in refused if folder}),
+    }
 
 
 def known_names() -> list[str]:
@@ -128,13 +142,14 @@ def known_names() -> list[str]:
 
 
 def main() -> None:
-    """Run the module; it has nothing to fail on."""
+    """Run the module; a service manager that cannot be asked fails it."""
     module = AnsibleModule(
         argument_spec={
             "home": {"type": "path", "required": True},
             "version": {"type": "str", "required": True},
             "systems": {"type": "dict", "required": True},
             "http_port": {"type": "int", "required": True},
+            "paths": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
@@ -144,22 +159,25 @@ def main() -> None:
         module.exit_json(changed=False, managed=False, **known)
     ours = module.params["systems"][identity.sysname]
     service = host.manager(module.run_command, ours["service"])
-    state = service.state()
-    module.exit_json(
-        changed=False,
-        managed=service.present(),
-        macos=macos(home / module.params["version"]),
-        known_names=known_names(),
-        archive=promtail.archive_of(home, module.params["version"]),
-        user=promtail.account(ours["user"]),
-        pid=state.pid,
-        port_holder=port_holder(service, module.params["http_port"]),
-        strays=[stray.shown() for stray in promtail.strays(module.run_command, service)],
-        foreign_unit=promtail.foreign_unit(Path(ours["unit_file"]), state.definition),
-        home=promtail.owner_of_home(home),
-        leftovers=promtail.leftovers(),
-        **known,
-    )
+    try:
+        state = service.state()
+        module.exit_json(
+            changed=False,
+            managed=service.present(),
+            macos=macos(home / module.params["version"], ours["user"], module.params["paths"]),
+            known_names=known_names(),
+            archive=promtail.archive_of(home, module.params["version"]),
+            user=promtail.account(ours["user"]),
+            pid=state.pid,
+            port_holder=port_holder(service, module.params["http_port"]),
+            strays=[stray.shown() for stray in promtail.strays(module.run_command, service)],
+            foreign_unit=promtail.foreign_unit(Path(ours["unit_file"]), state.definition),
+            home=promtail.owner_of_home(home),
+            leftovers=promtail.leftovers(),
+            **known,
+        )
+    except (RuntimeError, OSError) as error:
+        module.fail_json(msg=str(error))
 
 
 if __name__ == "__main__":

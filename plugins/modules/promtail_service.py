@@ -54,18 +54,18 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.smolcluster.logging.plugins.module_utils import host, promtail
 
 
-def reset(service: host.manager, ours: dict, positions: list[str]) -> None:
+def reset(service: host.manager, data: Path, positions: list[str]) -> None:
     """Let the agent read everything again.
 
     Parameters:
         service: the agent's service.
-        ours: this system's `data`.
-        positions: names of the files there.
+        data: folder of its state.
+        positions: names of the files there that are to go.
     """
     service.stop(disable=False)
     try:
         for name in positions:
-            (Path(ours["data"]) / name).unlink(missing_ok=True)
+            (data / name).unlink(missing_ok=True)
     finally:
         service.start()
 
@@ -80,16 +80,19 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    ours = module.params["systems"].get(host.SYSTEM)
-    if not ours:
+    system = module.params["systems"].get(host.SYSTEM)
+    if not system:
         module.exit_json(changed=False, phase="absent")
-    service, file = host.manager(module.run_command, ours["service"]), Path(ours["unit_file"])
+    service, file = host.manager(module.run_command, system["service"]), Path(system["unit_file"])
     try:
-        phase = service.state().phase
-        if not file.exists() or promtail.foreign_unit(file, ""):
+        state = service.state()
+        phase = state.phase
+        # A service whose file somebody has removed may run on.
+        ours = (file.exists() or state.definition == str(file)) and not promtail.foreign_unit(file, "")
+        if not ours or (module.params["state"] == "reset" and not file.exists()):
             module.exit_json(changed=False, phase=phase)
         if not module.check_mode and module.params["state"] == "reset":
-            reset(service, ours, module.params["positions"])
+            reset(service, Path(system["data"]), module.params["positions"])
         elif not module.check_mode:
             service.remove(file)
     except (RuntimeError, OSError) as error:

@@ -58,7 +58,7 @@ def setting_problems(settings: dict[str, Any]) -> list[str]:
 
 def macos_problems(settings: dict[str, Any], host: dict[str, Any]) -> list[str]:
     """What stands against Docker on a Mac, where it runs in a virtual machine of one account and is never installed."""
-    if host["root"]:
+    if host["uid"] == 0:
         return [
             "Docker on a Mac belongs to the account that has started it, not to root. Set ansible_become: false for "
             "this host in the inventory, and ansible_user to that account"
@@ -80,11 +80,12 @@ def macos_problems(settings: dict[str, Any], host: dict[str, Any]) -> list[str]:
             f"Docker's compose plugin is {host['compose'] or 'missing'}, 2.18 or newer is needed. `brew install "
             "docker-compose` installs it; it says what to add to ~/.docker/config.json"
         )
-    folder = Path(settings["project_dir"])
-    if not folder.is_relative_to(host["home"]):
+    # What the engines share with their virtual machines unless told otherwise.
+    shared = [host["home"]] if "colima" in host["environment"].get("DOCKER_HOST", "") else ["/Users", "/Volumes"]
+    if not any(Path(settings["project_dir"]).is_relative_to(folder) for folder in shared):
         problems.append(
-            f"containers on a Mac see folders below {host['home']} only. Set docker_loki_grafana_project_dir: "
-            f"{host['home']}/smolcluster-logging for this host"
+            f"containers on this Mac see folders below {' and '.join(shared)} only. Set "
+            f"docker_loki_grafana_project_dir: {host['home']}/smolcluster-logging for this host"
         )
     return problems
 

@@ -301,6 +301,12 @@ def macos_problems(settings: dict[str, Any], node: dict[str, Any]) -> list[str]:
             f"there is no user {settings['user']} on this Mac; set promtail_macos_user to one that exists, to root, or "
             "to _promtail, which is then made"
         )
+    if macos["unreadable"]:
+        problems.append(
+            f"the account {settings['user']} cannot read {', '.join(macos['unreadable'])}, where log files are to be. "
+            "Set promtail_macos_user to root or to the account that trains, or let training write to a folder that "
+            "everybody may read, such as one in /Users/Shared"
+        )
     return problems
 
 
@@ -331,6 +337,11 @@ def notes(settings: dict[str, Any], node: dict[str, Any]) -> list[str]:
             f"the agent runs as {settings['user']}. macOS 15 and newer may keep programs from other machines (Local "
             "Network Privacy); services are said to be exempt, root's surely are. If lines do not arrive and the agent "
             "says `no route to host`, set promtail_macos_user: root"
+        )
+    if settings["user"] == "root" and not macos["python_of_root"]:
+        found.append(
+            f"the agent is started by {macos['python']}, which is not root's: whoever can change it acts as root on "
+            "this Mac. Apple's developer tools (`xcode-select --install`) bring one that is"
         )
     attached = [path for path in source_paths(settings) if path.startswith("/Volumes/")]
     if attached and not settings["full_disk_access"]:

@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from collections.abc import Iterator
@@ -27,8 +28,9 @@ PLIST = f"/Library/LaunchDaemons/{LABEL}.plist"
 ONE = ("--tags", "promtail", "--limit", MAC.name)
 AGENT = "/opt/promtail/current/promtail"
 BREW_AGENT = "/Users/smol/Library/LaunchAgents/homebrew.mxcl.promtail.plist"
+OWN_LOGS = "/var/log/smolcluster-logging"
 TRACES = f"""
-    ls -d /opt/promtail /etc/promtail /var/db/promtail /var/log/promtail {PLIST} /etc/newsyslog.d/*promtail* 2>/dev/null
+    ls -d /opt/promtail /etc/promtail /var/db/promtail {OWN_LOGS} {PLIST} /etc/newsyslog.d/*promtail* 2>/dev/null
     id _promtail 2>/dev/null; pgrep --exact promtail; pgrep --full '[p]ositions.py run'
     launchctl print {TARGET} 2>/dev/null; true
 """
@@ -125,7 +127,7 @@ def test_job_is_as_apple_wants_it(mac: Mac):
     assert mac.sh(f"stat -c '%U %g %a' {PLIST}") == "root 0 644"
     assert mac.job("state") == "running"
     assert mac.sh(f"readlink /proc/{mac.agent()}/exe").startswith("/opt/promtail/3.")
-    assert mac.sh("stat -c %a /var/db/promtail /var/log/promtail").split() == ["750", "750"]
+    assert mac.sh(f"stat -c %a /var/db/promtail {OWN_LOGS}").split() == ["750", "750"]
     assert mac.sh("stat -c %a /etc/promtail/promtail.yml") == "640"
 
 
@@ -150,7 +152,7 @@ def test_verify_and_status(mac: Mac):
         assert f"it was stopped. `sudo launchctl bootstrap system {PLIST}` on the node starts it" in play.output
         play = mac.play("playbooks/verify.yml", "--limit", MAC.name)
         assert play.code != 0
-        assert "the agent does not run; `sudo tail /var/log/promtail/promtail.log` says why" in play.output
+        assert f"the agent does not run; `sudo tail {OWN_LOGS}/promtail.log` says why" in play.output
     finally:
         mac.one()
 
@@ -220,10 +222,44 @@ def test_killed_agent_is_back_and_loses_nothing(mac: Mac):
     found = mac.entries(f'{{node="mac1"}} |= "{mark} "', 300)
     assert len(found) == len({line for _, line, _ in found}) == 300
     assert int(mac.job("runs")) == int(before) + 1
-    # launchd ends with the job what is left of it: no second agent.
     mac.sh(f"kill -9 {mac.job('pid')}")
     wait_for(lambda: mac.job("state") == "running" and mac.agent(), "the job is back", 20)
     assert len(mac.sh(f"pgrep --full '^{AGENT}'").split()) == 1
+
+
+def test_killed_job_makes_room_for_the_next_in_an_outage(mac: Mac):
+    """launchd only asks the agent of a killed job to end, and in an outage Promtail takes long to do so."""
+    mark, loki = f"orphan-{time.time_ns()}", "smolcluster-logging-loki-1"
+    stamp = mac.sh("date '+%Y-%m-%d %H:%M:%S'")
+    lines = "".join(f"{stamp},{n:03d} | INFO | rank:3 | {mark} {n}\n" for n in range(300))
+    mac.on(CONTROLLER, f"docker stop {loki}")
+    try:
+        mac.write(MAC, "worker-rank3-orphan.log", lines)
+        wait_for(lambda: "will retry" in mac.sh(f"tail -n 5 {OWN_LOGS}/promtail.log"), "the agent retries", 20)
+        before, job = mac.agent(), mac.job("pid")
+        mac.sh(f"kill -9 {job}")
+        wait_for(lambda: mac.job("pid") not in ("", job) and mac.agent(), "the next agent runs", 20)
+        assert mac.sh(f"pgrep --full '^{AGENT}'") == mac.agent() != before
+    finally:
+        mac.on(CONTROLLER, f"docker start {loki} && timeout 60 sh -c 'until curl -sf 127.0.0.1:3100/ready; do :; done'")
+    found = mac.entries(f'{{node="mac1"}} |= "{mark} "', 300, timeout=60)
+    assert len(found) == len({line for _, line, _ in found}) == 300
+
+
+def test_run_that_was_cut_off_before_the_job_was_loaded_anew_is_completed(mac: Mac):
+    """The file is as it should be, and launchd still has the job as it was before."""
+    mac.sh(f"""
+        sed 's/<string>[0-9a-f]\\{{16\\}}</<string>0000000000000000</' {PLIST} > /Library/new
+        cat {PLIST} > /Library/kept
+        launchctl bootout {TARGET}; cat /Library/new > {PLIST}
+        until launchctl bootstrap system {PLIST}; do sleep 0.2; done
+        cat /Library/kept > {PLIST}; rm /Library/new /Library/kept
+    """)
+    assert "PROMTAIL_DEPLOYMENT => 0000000000000000" in mac.sh(f"launchctl print {TARGET}")
+    play = mac.one()
+    assert play.changed() == 1
+    assert "PROMTAIL_DEPLOYMENT => 0000000000000000" not in mac.sh(f"launchctl print {TARGET}")
+    assert mac.one().changed() == 0
 
 
 def test_outage_with_a_kill_and_a_deployment_in_it_loses_nothing(mac: Mac):
@@ -233,7 +269,11 @@ def test_outage_with_a_kill_and_a_deployment_in_it_loses_nothing(mac: Mac):
     mac.on(CONTROLLER, f"docker stop {loki}")
     try:
         mac.write(MAC, "worker-rank3-outage.log", "".join(lines[:300]))
-        wait_for(lambda: "will retry" in mac.sh("tail -n 5 /var/log/promtail/promtail.log"), "the agent retries", 20)
+        wait_for(
+            lambda: "will retry" in mac.sh(f"tail -n 5 {OWN_LOGS}/promtail.log"),
+            "the agent retries",
+            20,
+        )
         mac.sh(f"kill -9 {mac.agent()}")
         wait_for(mac.agent, "the agent is back", 20)
         mac.write(MAC, "worker-rank3-outage.log", "".join(lines[300:600]))
@@ -250,8 +290,8 @@ def test_own_log_is_rotated(mac: Mac):
     pid = mac.job("pid")
     mac.sh("newsyslog -F")
     wait_for(lambda: mac.job("state") == "running" and mac.job("pid") != pid and mac.agent(), "the job is back", 20)
-    assert mac.sh("ls /var/log/promtail").split() == ["promtail.log", "promtail.log.0.gz"]
-    wait_for(lambda: mac.sh("cat /var/log/promtail/promtail.log"), "the new log is written", 20)
+    assert mac.sh(f"ls {OWN_LOGS}").split() == ["promtail.log", "promtail.log.0.gz"]
+    wait_for(lambda: mac.sh(f"cat {OWN_LOGS}/promtail.log"), "the new log is written", 20)
     mac.delivers(f"rotated-{time.time_ns()}")
 
 
@@ -372,13 +412,21 @@ def test_sleeping_mac_and_another_account_are_told(mac: Mac):
     settings(mac)
 
 
+def test_account_that_cannot_read_the_log_files_is_told(mac: Mac):
+    mac.sh("chmod 750 /Users/smol && install -d -o smol -g staff /Users/smol/smolcluster")
+    source = {"name": "t", "paths": ["/Users/smol/smolcluster/logging/*.log"], "format": "smolcluster"}
+    words = "the account _promtail cannot read /Users/smol/smolcluster", "Set promtail_macos_user to root"
+    mac.refused(*words, promtail_sources=[source], promtail_macos_user="_promtail")
+    assert mac.one("--check", promtail_sources=[source], promtail_macos_user="smol").changed() > 0
+
+
 def test_account_of_its_own(mac: Mac):
     mac.one(promtail_macos_user="_promtail")
     assert mac.sh(f"stat -c %U /proc/{mac.agent()} /var/db/promtail").split() == ["_promtail"] * 2
     mac.delivers(f"account-{time.time_ns()}")
     assert mac.one(promtail_macos_user="_promtail").changed() == 0
     mac.sh("newsyslog -F")
-    assert mac.sh("stat -c %U /var/log/promtail/promtail.log") == "_promtail"
+    assert mac.sh(f"stat -c %U {OWN_LOGS}/promtail.log") == "_promtail"
     wait_for(lambda: mac.agent(), "the agent is back", 20)
 
 
@@ -416,9 +464,36 @@ def test_stand_ins_refuse_what_they_do_not_know(bare: Mac):
 
 def test_uninstall_leaves_nothing_of_ours_and_everything_else(mac: Mac):
     mac.write(MAC, "worker-rank0-kept.log", "a line of training\n")
+    # Somebody has removed the job's file; it runs on.
+    mac.sh(f"rm {PLIST}")
+    settings(mac, accounts_locked=True)
+    play = mac.play("playbooks/uninstall.yml", *ONE)
+    words = " ".join(play.output.split())
+    assert play.code != 0
+    assert "mac1: all is gone but the account _promtail" in words
+    assert "allow full disk access for remote users" in words
+    assert mac.sh(TRACES).startswith("uid=")
+    settings(mac)
     for number in range(2):
         play = mac.play("playbooks/uninstall.yml", *ONE)
         assert play.code == 0, play.output
         assert mac.sh(TRACES) == ""
         assert (play.changed() > 0) is (number == 0)
     assert mac.sh(f"cat {LOGS}/worker-rank0-kept.log") == "a line of training"
+
+
+def test_homebrew_on_a_fresh_mac(mac: Mac, program):
+    tap = "/opt/homebrew/Library/Taps/smol/homebrew-agents"
+    mac.sh(f"mkdir -p {tap} && chown -R smol /opt/homebrew")
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(program)
+        file.flush()
+        run(["docker", "cp", file.name, f"{MAC.container}:{tap}/promtail"])
+    mac.sh(f"chmod 755 {tap}/promtail")
+    brew = {"promtail_install_method": "homebrew", "promtail_homebrew_tap": "smol/agents"}
+    mac.one(**brew)
+    mac.delivers(f"fresh-brew-{time.time_ns()}")
+    assert mac.one(**brew).changed() == 0
+    assert mac.play("playbooks/uninstall.yml", *ONE).code == 0
+    assert mac.sh(TRACES) == ""
+    assert mac.sh("ls /opt/homebrew/opt/promtail/bin") == "promtail"

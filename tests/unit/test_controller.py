@@ -26,10 +26,11 @@ HOST = {
     "compose": "2.26.1-4",
     "taken": {},
     "foreign_folder": False,
-    "root": True,
+    "uid": 0,
     "home": "/root",
+    "environment": {},
 }
-MAC = {"system": "Darwin", "distribution": "", "release": "", "root": False, "home": "/Users/smol", "compose": "2.40.1"}
+MAC = {"system": "Darwin", "distribution": "", "release": "", "uid": 501, "home": "/Users/smol", "compose": "2.40.1"}
 
 
 def problems(host: dict | None = None, **settings) -> list[str]:
@@ -45,10 +46,14 @@ def test_mac_needs_a_running_engine_its_own_account_and_a_folder_at_home():
     home = "/Users/smol/smolcluster-logging"
     assert problems(MAC, project_dir=home) == []
     assert "docker_loki_grafana_project_dir: /Users/smol/smolcluster-logging" in problems(MAC)[0]
-    assert "Set ansible_become: false" in problems(MAC | {"root": True}, project_dir=home)[0]
+    assert "Set ansible_become: false" in problems(MAC | {"uid": 0}, project_dir=home)[0]
     none = MAC | {"docker": False, "engine": "", "compose": ""}
     assert "brew install --cask docker-desktop" in problems(none, project_dir=home)[0]
     assert "colima start" in problems(MAC | {"engine": ""}, project_dir=home)[0]
+    assert problems(MAC, project_dir="/Volumes/ssd/logging") == []
+    colima = MAC | {"environment": {"DOCKER_HOST": "unix:///Users/smol/.colima/default/docker.sock"}}
+    assert problems(colima, project_dir=home) == []
+    assert "see folders below /Users/smol only" in problems(colima, project_dir="/Volumes/ssd/logging")[0]
     for compose in ("", "2.17.3"):
         assert "brew install docker-compose" in problems(MAC | {"compose": compose}, project_dir=home)[0]
 

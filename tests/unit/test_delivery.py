@@ -19,7 +19,9 @@ SAMPLE = "%(asctime)s | %(levelname)s | rank:verify | %(message)s"
 @pytest.fixture
 def node(monkeypatch, tmp_path):
     """A node whose agent and Loki are stand-ins: Loki shows what is in the file, as the node says."""
-    node = SimpleNamespace(pid=1, journal="", skew=0.1, delivers=True, follows=True, refuses=False, off=0.0)
+    node = SimpleNamespace(
+        phase="running", pid=1, journal="", skew=0.1, delivers=True, follows=True, refuses=False, off=0.0
+    )
     folder = tmp_path / "deep" / "logs"
 
     class Service:
@@ -29,7 +31,7 @@ def node(monkeypatch, tmp_path):
         words_command = "journalctl -u promtail"
 
         def state(self):
-            return State(pid=node.pid)
+            return State(node.phase, node.pid)
 
         def journal(self, *_):
             return node.journal
@@ -106,9 +108,11 @@ def test_times_of_another_zone_are_named(node):
     ("change", "words"),
     [
         ({"pid": 0}, "the agent does not run"),
+        ({"pid": 0, "phase": "absent"}, "the agent is not installed"),
         ({"refuses": True}, "does not answer on port 9080"),
         ({"follows": False}, "promtail_sources on this node do not match it"),
         ({"follows": False, "journal": "open /srv/a.log: permission denied"}, "/srv/a.log: permission denied"),
+        ({"follows": False, "journal": "open a.log: operation not permitted"}, "a.log: operation not permitted"),
         ({"skew": 7200.0}, "clock is 7200 s ahead of Loki's"),
         ({"journal": 'level=error msg="final error sending batch" error="400: too new"'}, "400: too new"),
         ({}, "Loki does not show them"),

@@ -8,6 +8,7 @@ import plistlib
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from ansible_collections.smolcluster.logging.plugins.filter.to_plist import to_p
 from ansible_collections.smolcluster.logging.plugins.module_utils import darwin, launchd
 from ansible_collections.smolcluster.logging.plugins.module_utils.launchd import Launchd
 from ansible_collections.smolcluster.logging.plugins.module_utils.service import State
+from ansible_collections.smolcluster.logging.plugins.modules import controller_info
 from ansible_collections.smolcluster.logging.plugins.plugin_utils import promtail
 
 POSITIONS = Path(__file__).resolve().parents[2] / "roles/promtail/files/positions.py"
@@ -132,16 +134,14 @@ def test_change_waits_until_the_old_job_is_gone_and_outlasts_error_5(tmp_path):
     gone = (0, PRINTED.replace("state = running", "state = SIGTERMed"), "")
     busy = (5, "", "Bootstrap failed: 5: Input/output error")
     mac = Mac(print=[gone, gone, gone, gone, MISSING], bootout=[(36, "", "")], bootstrap=[busy, busy, (0, "", "")])
-    job(mac, tmp_path).restart(changed=True)
+    job(mac, tmp_path).restart()
     assert mac.asked.count("bootout system/smolcluster.logging.promtail") == 1
     assert mac.asked[-1].startswith("bootstrap system")
     assert len([words for words in mac.asked if words.startswith("bootstrap")]) == 3
 
 
-def test_unchanged_job_is_kicked(tmp_path):
+def test_loaded_job_is_started_without_being_killed(tmp_path):
     mac = Mac(print=[(0, PRINTED, "")])
-    job(mac, tmp_path).restart(changed=False)
-    assert mac.asked[-1] == "kickstart -k system/smolcluster.logging.promtail"
     job(mac, tmp_path).start()
     assert mac.asked[-1] == "kickstart system/smolcluster.logging.promtail"
 
@@ -149,7 +149,7 @@ def test_unchanged_job_is_kicked(tmp_path):
 def test_disabled_job_is_enabled_first(tmp_path):
     off = (0, '\t"smolcluster.logging.promtail" => disabled\n', "")
     mac = Mac(print=[MISSING], print_disabled=[off])
-    job(mac, tmp_path).restart(changed=True)
+    job(mac, tmp_path).restart()
     assert mac.asked.index("enable system/smolcluster.logging.promtail") < len(mac.asked) - 1
 
 
@@ -171,6 +171,7 @@ def test_job_that_is_loaded_already_from_its_file_is_good(tmp_path):
 
 def test_jobs_that_start_promtail_are_found(monkeypatch, tmp_path):
     monkeypatch.setattr(launchd, "DAEMONS", tmp_path / "daemons")
+    monkeypatch.setattr(launchd, "AGENTS", tmp_path / "agents")
     monkeypatch.setattr(launchd, "HOMES", tmp_path / "Users")
     agents = tmp_path / "Users/me/Library/LaunchAgents"
     for folder in (agents, tmp_path / "daemons"):
@@ -180,7 +181,10 @@ def test_jobs_that_start_promtail_are_found(monkeypatch, tmp_path):
     other = {"Label": "me.other", "ProgramArguments": ["/usr/bin/true", "promtail.yml"]}
     for content in (brew, shell, other):
         (agents / f"{content['Label']}.plist").write_bytes(plistlib.dumps(content))
-    (agents / "damaged.plist").write_text("not a property list")
+    damaged = {"text": "not a property list", "list": "<plist><array/></plist>", "ampersand": "<plist>a && b</plist>"}
+    damaged["date"] = "<plist><dict><key>a</key><date>today</date></dict></plist>"
+    for name, text in damaged.items():
+        (agents / f"{name}.plist").write_text(text)
     mac = Mac(print=[MISSING])
     found = Launchd.services_of(mac, [])
     assert [service.name for service in found] == ["homebrew.mxcl.promtail", "me.logs"]
@@ -283,9 +287,49 @@ def test_protected_folders(path, hidden):
 )
 def test_places_that_are_worth_a_note(path, allowed, words):
     settings = {"sources": [{"name": "t", "paths": [path]}], "adopt": False, "user": "root"}
-    node = {"strays": [], "leftovers": [], "macos": {"sleep": 0, "version": "15.6"}}
+    node = {"strays": [], "leftovers": [], "macos": {"sleep": 0, "version": "15.6", "python_of_root": True}}
     found = promtail.notes(settings | {"full_disk_access": allowed}, node)
     assert [note.startswith(words or "") for note in found] == [True] * (words is not None)
+
+
+def test_python_of_an_account_is_worth_a_note():
+    settings = {"sources": [], "adopt": False, "user": "root", "full_disk_access": False}
+    macos = {"sleep": 0, "version": "15.6", "python": "/Users/me/venv/bin/python", "python_of_root": False}
+    (note,) = promtail.notes(settings, {"strays": [], "leftovers": [], "macos": macos})
+    assert note.startswith("the agent is started by /Users/me/venv/bin/python, which is not root's")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can try what another account may do")
+def test_folder_that_an_account_cannot_read():
+    with tempfile.TemporaryDirectory() as name:
+        top, home = Path(name), Path(name) / "home"
+        (home / "logs").mkdir(parents=True)
+        top.chmod(0o755)
+        home.chmod(0o750)
+        assert darwin.unreadable(f"{home}/logs/worker-*.log", "nobody") == f"{home}/logs"
+        assert darwin.unreadable(f"{home}/to-come/*/a.log", "nobody") == str(home)
+        assert darwin.unreadable(f"{home}/logs/*.log", "root") is None
+        home.chmod(0o711)
+        assert darwin.unreadable(f"{home}/logs/worker-*.log", "no-such-account") is None
+        assert darwin.unreadable(f"{home}/to-come/a.log", "nobody") is None
+
+
+@pytest.mark.parametrize(
+    ("chosen", "used"),
+    [("unix:///var/run/docker.sock", "unix:///live"), ("unix:///orbstack", ""), ("unix:///live", "unix:///live")],
+)
+def test_engine_is_the_chosen_one_and_without_a_choice_one_that_answers(monkeypatch, chosen, used):
+    def output(_, *words):
+        if "context" in words:
+            return chosen
+        return "28.0" if os.environ["DOCKER_HOST"] == "unix:///live" else ""
+
+    monkeypatch.setenv("DOCKER_HOST", "")
+    monkeypatch.setattr(controller_info.host, "SYSTEM", "Darwin")
+    monkeypatch.setattr(controller_info, "output", output)
+    monkeypatch.setattr(darwin, "docker_hosts", lambda: ["unix:///left-over", "unix:///live"])
+    assert controller_info.engine_of(None, "docker") == ("28.0" if used else "")
+    assert os.environ.get("DOCKER_HOST", "") == used
 
 
 @pytest.fixture

@@ -121,7 +121,7 @@ def test_archive_is_unpacked_and_counts_as_installed_until_it_is_damaged(tmp_pat
         assert promtail.archive_of(home, "3.6.11") == promtail.digest(packed)
         (version / "promtail").write_text("damaged")
         assert promtail.archive_of(home, "3.6.11") is None
-    assert sorted(path.name for path in home.iterdir()) == [promtail.MARKER, "3.6.11"]
+    assert sorted(path.name for path in home.iterdir()) == ["3.6.11"]
 
 
 def test_unpacked_version_gives_way_to_the_one_before_it(tmp_path):
@@ -170,7 +170,7 @@ def test_bad_archive_leaves_nothing(tmp_path, files, words):
     packed = archive(tmp_path / "promtail.zip", **files)
     with pytest.raises(promtail.PromtailError, match=words):
         promtail.unpack(packed, tmp_path / "opt" / "3.6.11", run)
-    assert [path.name for path in (tmp_path / "opt").iterdir()] == [promtail.MARKER]
+    assert list((tmp_path / "opt").iterdir()) == []
 
 
 def test_damaged_archive_is_told(tmp_path):

@@ -144,10 +144,13 @@ class Job:
         return self.plist.get("EnvironmentVariables", {}) | {"XPC_SERVICE_NAME": self.plist["Label"]}
 
     def ended(self, status: int) -> None:
-        """Take note that the process has ended; what is left of its process group is killed (launchd.plist(5))."""
+        """Take note that the process has ended; what is left of its process group is asked to end.
+
+        Source: launchd-842, job_reap(), killpg2 with SIGTERM; a process that ignores it lives on.
+        """
         if not self.plist.get("AbandonProcessGroup"):
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGKILL)
+                os.killpg(self.pid, signal.SIGTERM)
         code = os.waitstatus_to_exitcode(status)
         if code < 0:
             self.last = f"last terminating signal = {signal.strsignal(-code)}: {-code}"

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from macsim.launchd import SOCKET, USAGE
 
-# What tests set to play another Mac: `sleep` (minutes), `version` of macOS.
+# What tests set to play another Mac: `sleep` (minutes), `version` of macOS, `accounts_locked` (as for SSH without full
+# disk access).
 SETTINGS = Path("/var/macsim/settings.json")
 TAPS = Path("/opt/homebrew/Library/Taps")
 KEG = Path("/opt/homebrew/opt/promtail/bin/promtail")
@@ -177,6 +178,10 @@ def dscl(words: list[str]) -> int:
         case [".", "-create", path, field, value] if path.startswith("/Users/") and field in (*FIELDS, *OTHERS):
             write_user(path.removeprefix("/Users/"), {field: value})
         case [".", "-delete", path] if path.startswith("/Users/") and path.count("/") == 2:
+            if setting("accounts_locked", False):
+                print("<main> delete status: eDSPermissionError", file=sys.stderr)
+                print("<dscl_cmd> DS Error: -14120 (eDSPermissionError)", file=sys.stderr)
+                return 40
             write_user(path.removeprefix("/Users/"), None)
         case _:
             raise NotUnderstoodError

@@ -26,6 +26,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 REWIND = 512 << 10  # bytes
@@ -258,11 +259,37 @@ def stop(folder: Path, result: str) -> None:
     checkpoint.save()
 
 
+def end_orphan(command: list[str]) -> None:
+    """Kill an agent whose own `run` was killed: launchd sends it a SIGTERM only, which in an outage it is slow to obey.
+
+    It holds the port meanwhile, so that the next one could not start.
+
+    Parameters:
+        command: the agent's command line.
+    """
+    listed = ["/bin/ps", "-axww", "-o", "pid=", "-o", "ppid=", "-o", "command="]
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
+        rows = [
+            line.split(None, 2) for line in subprocess.check_output(listed, text=True, errors="replace").splitlines()
+        ]
+        # One that runs under anything else than process 1 is somebody's at a terminal.
+        found = [int(row[0]) for row in rows if row[1:] == ["1", " ".join(command)]]
+        if not found:
+            return
+        for pid in found:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except OSError as error:
+                print(f"{pid}, an agent of before, cannot be killed: {error}", file=sys.stderr)
+        time.sleep(0.05)
+
+
 def run(folder: Path, starts: list[re.Pattern[bytes]], timeout: float, command: list[str]) -> int:
     """Set the positions back, run the agent, and remember how it ended; a SIGTERM is passed on to it.
 
     Parameters:
-        folder: the agent's state folder; gets this process's number as `promtail.pid`, for newsyslog(8).
+        folder: the agent's state folder; has this process's number as `promtail.pid` meanwhile, for newsyslog(8).
         starts: see `rewound`.
         timeout: seconds after a SIGTERM until the agent is killed.
         command: the agent's command line.
@@ -281,16 +308,20 @@ def run(folder: Path, starts: list[re.Pattern[bytes]], timeout: float, command: 
 
     signal.signal(signal.SIGTERM, pass_on)
     signal.signal(signal.SIGALRM, lambda *_: agent.kill())
+    numbered = folder / "promtail.pid"
+    numbered.unlink(missing_ok=True)  # another process may have the number of the last run
+    end_orphan(command)
     start(folder, starts)
     try:
-        (folder / "promtail.pid").write_text(f"{os.getpid()}\n")
+        numbered.write_text(f"{os.getpid()}\n")
     except OSError as error:  # a full disk: the log is not rotated, but lines are shipped
-        print(f"{folder}/promtail.pid cannot be written: {error}", file=sys.stderr)
+        print(f"{numbered} cannot be written: {error}", file=sys.stderr)
     agent = subprocess.Popen(command)
     if asked:  # while there was no agent yet
         pass_on()
     code = agent.wait()
     signal.setitimer(signal.ITIMER_REAL, 0)
+    numbered.unlink(missing_ok=True)
     stop(folder, "failure" if code else "success")
     return code if code >= 0 else 128 - code
 
