@@ -98,6 +98,8 @@ def listener(port: int) -> dict[str, object] | None:
     pid = next((int(line[1:]) for line in lines if line.startswith("p")), None)
     if pid is not None:
         return {"pid": pid, "command": " ".join(command_line(pid))}
+    if not 0 < port < 1 << 16:
+        return None
     # lsof shows an account only its own.
     with socket.socket() as probe:
         probe.settimeout(1)

@@ -11,6 +11,24 @@ import tempfile
 from pathlib import Path
 from typing import Protocol
 
+ASIDE = ".before-smolcluster"
+
+
+class ObstacleError(Exception):
+    """Something of another kind is in the way; the text says what, and the way out."""
+
+    def __init__(self, path: Path, wanted: str) -> None:
+        super().__init__(f"{path} is there and is no {wanted}, which belongs there. Move it away; nothing was changed")
+
+
+def aside(path: Path) -> Path:
+    """A free name beside a file, under which it is kept."""
+    name, number = Path(f"{path}{ASIDE}"), 1
+    while name.exists():
+        number += 1
+        name = Path(f"{path}{ASIDE}.{number}")
+    return name
+
 
 class Change(Protocol):
     """Something that is to hold on the node."""
@@ -18,7 +36,11 @@ class Change(Protocol):
     name: str
 
     def needed(self) -> bool:
-        """Whether it does not hold yet."""
+        """Whether it does not hold yet.
+
+        Raises:
+            ObstacleError: it cannot be made to.
+        """
 
     def apply(self) -> None:
         """Make it hold, and remember what was there."""
@@ -44,43 +66,46 @@ class TextFile:
     """
 
     def __init__(self, path: Path, text: str, mode: int, group: int) -> None:
-        self.path, self.text, self.mode, self.group = path, text, mode, group
+        self.path, self.mode, self.group = path, mode, group
         self.name = str(path)
-        self._before: tuple[str | None, int, int, int] | None = None
+        self._content = text.encode()
+        self._before: tuple[bytes | None, int, int, int] | None = None
 
-    def _found(self) -> tuple[str | None, int, int, int]:
-        """Text, mode, owner and group of what is there; no text when nothing is."""
+    def _found(self) -> tuple[bytes | None, int, int, int]:
+        """Content, mode, owner and group of what is there; no content when nothing is."""
         try:
             status = self.path.stat()
-            return self.path.read_text(), stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
+            return self.path.read_bytes(), stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
         except FileNotFoundError:
             return None, 0, 0, 0
 
     def needed(self) -> bool:
-        """Whether content, mode or owner differ."""
-        return self._found() != (self.text, self.mode, os.geteuid(), self.group)
+        """Whether content, mode or owner differ; see `Change`."""
+        if self.path.exists() and not self.path.is_file():
+            raise ObstacleError(self.path, "file")
+        return self._found() != (self._content, self.mode, os.geteuid(), self.group)
 
     def apply(self) -> None:
         """Write it, completely or not at all."""
         self._before = self._found()
-        self._write(self.text, self.mode, os.geteuid(), self.group)
+        self._write(self._content, self.mode, os.geteuid(), self.group)
 
     def undo(self) -> None:
         """Put the old file back, or remove the new one."""
         if self._before is None:
             return
-        text, mode, owner, group = self._before
-        if text is None:
+        content, mode, owner, group = self._before
+        if content is None:
             self.path.unlink(missing_ok=True)
         else:
-            self._write(text, mode, owner, group)
+            self._write(content, mode, owner, group)
 
-    def _write(self, text: str, mode: int, owner: int, group: int) -> None:
+    def _write(self, content: bytes, mode: int, owner: int, group: int) -> None:
         self.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         handle, partial = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
         try:
-            with os.fdopen(handle, "w") as file:
-                file.write(text)
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
                 os.fchown(file.fileno(), owner, group)
                 os.fchmod(file.fileno(), mode)
             os.replace(partial, self.path)
@@ -93,8 +118,8 @@ class TextFile:
 
     def diff(self) -> dict[str, str]:
         """Content before and after, or the permissions where only they differ."""
-        text, mode, owner, group = self._found()
-        before, after = text or "", self.text
+        content, mode, owner, group = self._found()
+        before, after = (content or b"").decode(errors="replace"), self._content.decode()
         if before == after:
             before, after = f"{owner}:{group} {mode:04o}\n", f"{os.geteuid()}:{self.group} {self.mode:04o}\n"
         return {"before_header": self.name, "after_header": self.name, "before": before, "after": after}
@@ -125,14 +150,16 @@ class Directory:
         return stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
 
     def needed(self) -> bool:
-        """Whether it is missing, or mode or owner differ."""
+        """Whether it is missing, or mode or owner differ; see `Change`."""
+        if self.path.exists() and not self.path.is_dir():
+            raise ObstacleError(self.path, "folder")
         return self._found() != (self.mode, self.owner, self.group)
 
     def apply(self) -> None:
         """Make it, or give it mode and owner."""
         self._before = self._found()
-        self._made = self._before is None
         self.path.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self._made = self._before is None
         self._set(self.mode, self.owner, self.group)
 
     def undo(self) -> None:
@@ -183,13 +210,16 @@ class Link:
         return os.readlink(self.path) if self.path.is_symlink() else None
 
     def needed(self) -> bool:
-        """Whether it is missing or points elsewhere."""
+        """Whether it is missing or points elsewhere; see `Change`."""
+        if self.path.exists() and not self.path.is_symlink():
+            raise ObstacleError(self.path, "link")
         return self._found() != self.target
 
     def apply(self) -> None:
         """Point it at the target in one step, so that it never is missing."""
-        self._before, self._applied = self._found(), True
+        self._before = self._found()
         self._point(self.target)
+        self._applied = True
 
     def undo(self) -> None:
         """Point it back, or remove it."""

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ansible_collections.smolcluster.logging.plugins.module_utils import darwin
+from ansible_collections.smolcluster.logging.plugins.module_utils.files import aside
 from ansible_collections.smolcluster.logging.plugins.module_utils.service import (
     ABSENT,
     RUNNING,
@@ -32,7 +33,8 @@ from ansible_collections.smolcluster.logging.plugins.module_utils.service import
 LAUNCHCTL = "/bin/launchctl"
 DAEMONS, AGENTS = Path("/Library/LaunchDaemons"), Path("/Library/LaunchAgents")
 HOMES = Path("/Users")
-ASIDE = ".before-smolcluster"
+# Belongs to who sits at the Mac.
+CONSOLE = "/dev/console"
 
 # Exit codes of `launchctl print`: no such job; the domain knows none (a user who is not logged in).
 NOT_FOUND = (113, 125)
@@ -75,7 +77,7 @@ def plists() -> Iterator[tuple[list[str], Path]]:
     """
     for path in sorted(DAEMONS.glob("*.plist")):
         yield ["system"], path
-    console = os.stat("/dev/console").st_uid
+    console = os.stat(CONSOLE).st_uid
     for path in sorted(AGENTS.glob("*.plist")):
         yield [f"gui/{console}", f"user/{console}"], path
     for path in sorted(HOMES.glob("*/Library/LaunchAgents/*.plist")):
@@ -124,9 +126,13 @@ class Launchd:
         found = []
         for domains, path in plists():
             job = read_plist(path)
-            words = " ".join(map(str, [job.get("Program", ""), *job.get("ProgramArguments", [])])).split()
+            arguments = job.get("ProgramArguments", [])
+            listed = arguments if isinstance(arguments, list) else [arguments]
+            words = " ".join(map(str, [job.get("Program", ""), *listed])).split()
             if any(os.path.basename(word) == "promtail" for word in words):
-                services = [cls(run, job.get("Label", path.stem), domain, path) for domain in domains]
+                label = job.get("Label")
+                name = label if label and isinstance(label, str) else path.stem
+                services = [cls(run, name, domain, path) for domain in domains]
                 found.append(next((service for service in services if service._print() is not None), services[0]))
         return found
 
@@ -232,7 +238,7 @@ class Launchd:
             RuntimeError: it does not go.
         """
         self._unload()
-        self._file.rename(f"{self._file}{ASIDE}")
+        self._file.rename(aside(self._file))
 
     def remove(self, file: Path) -> None:
         """Stop the job for good and remove its definition.

@@ -136,7 +136,7 @@ def check_config(program: Path, config: dict, run: Run) -> None:
         alone = {**config, "positions": {**config["positions"], "filename": f"{scratch}/positions.yaml"}}
         for scrape in config["scrape_configs"]:
             # JSON is YAML, and a node's Python need not have a YAML library.
-            path.write_text(json.dumps({**alone, "scrape_configs": [scrape]}))
+            path.write_text(json.dumps({**alone, "scrape_configs": [scrape]}, ensure_ascii=False), "utf-8")
             words = [str(program), "-stdin", "-dry-run", "-server.disable", f"-config.file={path}"]
             code, out, err = run(words)
             if code:
@@ -185,6 +185,8 @@ def foreign_unit(path: Path, definition: str) -> str | None:
                 return candidate
         except FileNotFoundError:
             continue
+        except IsADirectoryError:
+            return candidate
     return None
 
 

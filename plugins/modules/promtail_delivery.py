@@ -62,6 +62,7 @@ clock_skew:
 cause: {description: Why lines are missing or their times wrong; empty when all is well., returned: always, type: str}
 """
 
+import json
 import logging
 import math
 import re
@@ -149,7 +150,7 @@ class Probe:
         """Ask Loki for the lines, over every time that a wrong zone could give them."""
         now = time.time_ns()
         day = 26 * 3600 * loki.SECOND
-        query = f'{{filename="{self.path}"}} |= "{self.marker}"'
+        query = f'{{filename={json.dumps(str(self.path), ensure_ascii=False)}}} |= "{self.marker}"'
         for stream in loki.streams(self.params["loki_url"], query, now - day, now + day):
             self.labels = stream["stream"]
             for moment, line in stream["values"]:

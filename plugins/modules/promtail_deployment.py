@@ -95,7 +95,15 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.smolcluster.logging.plugins.module_utils import host, loki, promtail
-from ansible_collections.smolcluster.logging.plugins.module_utils.files import Change, Directory, Folder, Link, TextFile
+from ansible_collections.smolcluster.logging.plugins.module_utils.files import (
+    Change,
+    Directory,
+    Folder,
+    Link,
+    ObstacleError,
+    TextFile,
+    aside,
+)
 from ansible_collections.smolcluster.logging.plugins.module_utils.metrics import Metrics
 from ansible_collections.smolcluster.logging.plugins.module_utils.service import ABSENT, RUNNING, State
 
@@ -327,7 +335,7 @@ class Deployment:
         unit = Path(self.params["unit_file"])
         try:
             if promtail.foreign_unit(unit, "") and self.params["adopt"]:
-                shutil.copy2(unit, f"{unit}.before-smolcluster")
+                shutil.copy2(unit, aside(unit))
             if before.phase != ABSENT and any(isinstance(change, Directory) for change in pending):
                 # An agent of another account must not write its positions once more.
                 self.service.stop(disable=False)
@@ -354,20 +362,33 @@ class Deployment:
         Returns:
             What holds now, for the message.
         """
+        steps = [change.undo for change in reversed(pending)]
+        failures = []
+        for step in (lambda: self.halt(before), *steps, self.service.reload):
+            # What cannot be put back must not keep the rest, and the old agent, from coming back.
+            try:
+                step()
+            except (RuntimeError, OSError) as error:
+                failures.append(str(error))
+        failed = f"; putting it back failed in part: {', '.join(failures)}" if failures else ""
+        if before.phase != RUNNING:
+            return f"nothing ran before and nothing was left running{failed}"
         try:
-            if self.service.state().phase != ABSENT:
-                self.service.stop(disable=not before.enabled)
-            for change in reversed(pending):
-                change.undo()
-            self.service.reload()
-            if before.phase != RUNNING:
-                return "nothing ran before and nothing was left running"
             self.service.start()
-            if not self.comes_up():
-                return "the agent that ran before was put back but does not run"
-        except (RuntimeError, OSError) as error:
-            return f"putting the old agent back failed too: {error}"
-        return "the agent that ran before runs again"
+        except RuntimeError as error:
+            failed += f"; {error}"
+        if not self.comes_up():
+            return f"the agent that ran before was put back but does not run{failed}"
+        return f"the agent that ran before runs again{failed}"
+
+    def halt(self, before: State) -> None:
+        """Stop the service, where there is one; one that was not started at boot before is not from now on.
+
+        Parameters:
+            before: state of the service before the deployment.
+        """
+        if self.service.state().phase != ABSENT:
+            self.service.stop(disable=not before.enabled)
 
     def comes_up(self) -> bool:
         """Whether the service runs within 5 s."""
@@ -423,7 +444,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
     try:
         module.exit_json(**Deployment(module).apply())
-    except (promtail.PromtailError, RuntimeError, OSError) as error:
+    except (promtail.PromtailError, ObstacleError, RuntimeError, OSError) as error:
         module.fail_json(msg=str(error))
 
 

@@ -47,7 +47,10 @@ glibc:
   returned: always
   type: str
   sample: '2.36'
-managed: {description: Whether systemd is the init system; always on a Mac., returned: always, type: bool}
+managed:
+  description: Whether systemd or launchd can be asked. If not, only C(system), C(architecture) and C(glibc) are known.
+  returned: always
+  type: bool
 macos:
   description:
     - What only a Mac has; null elsewhere. C(version) is that of macOS, C(sleep) the minutes after which it sleeps (0 is
@@ -159,11 +162,13 @@ def main() -> None:
         module.exit_json(changed=False, managed=False, **known)
     ours = module.params["systems"][identity.sysname]
     service = host.manager(module.run_command, ours["service"])
+    if not service.present():
+        module.exit_json(changed=False, managed=False, **known)
     try:
         state = service.state()
         module.exit_json(
             changed=False,
-            managed=service.present(),
+            managed=True,
             macos=macos(home / module.params["version"], ours["user"], module.params["paths"]),
             known_names=known_names(),
             archive=promtail.archive_of(home, module.params["version"]),

@@ -15,6 +15,7 @@ labels        names of groups that become labels
 
 from __future__ import annotations
 
+import os
 import re
 import zoneinfo
 from pathlib import Path
@@ -33,6 +34,9 @@ SOURCE_KEYS = {"name", "paths", "format", "labels", "exclude"}
 OFFICIAL = "https://github.com/grafana/loki/releases/download"
 LAST_RELEASE = (3, 6, 11)
 NEW_GLIBC, NEW_GLIBC_SINCE = (2, 34), (3, 5, 7)
+
+# Bounds of numbers. To systemd a timeout of 0 is endless.
+RANGES = {"http_port": (1, 65535), "memory_max": (32, 1 << 20), "stop_timeout": (1, 3600)}
 
 # An entry is held back this long for the lines that belong to it. Every file with lines costs a timer of this period.
 MULTILINE_WAIT = "50ms"
@@ -139,7 +143,8 @@ def source_problems(sources: Any, formats: list[str]) -> list[str]:
         if unknown := sorted(set(source) - SOURCE_KEYS):
             problems.append(f"{where}: unknown key {', '.join(unknown)}; known are {', '.join(sorted(SOURCE_KEYS))}")
         paths = source.get("paths")
-        if not isinstance(paths, list) or not paths or not all(str(path).startswith("/") for path in paths):
+        good = isinstance(paths, list) and all(str(path).startswith("/") and str(path).isprintable() for path in paths)
+        if not good or not paths:
             problems.append(f"{where}: paths must be a list of absolute paths")
         problems += [f"{where}: {text}" for text in format_problems(source.get("format"), formats)]
         labels = source.get("labels", {})
@@ -178,6 +183,11 @@ def setting_problems(settings: dict[str, Any], formats: list[str]) -> list[str]:
             f"promtail_version {settings['version']} has no programs to download: 3.6.11 is the last release with "
             "them. Set promtail_version to 3.6.11, or promtail_base_url to a place that has it"
         )
+    for name, (low, high) in RANGES.items():
+        if not re.fullmatch(r"\d+", value := str(settings[name])) or not low <= int(value) <= high:
+            problems.append(f"promtail_{name} is '{value}'; it is a whole number from {low} to {high}")
+    if not re.fullmatch(r"(\d+(\.\d+)?(ms|s|m))+", str(settings["batch_wait"])):
+        problems.append(f"promtail_batch_wait is '{settings['batch_wait']}'; write it as 50ms or 1s")
     zone = str(settings["timezone"])
     if zone != "Local" and zone not in (zoneinfo.available_timezones() or {zone}):  # without zone data Promtail checks
         problems.append(f"unknown time zone '{zone}' in promtail_timezone; use Local or a name such as Asia/Kolkata")
@@ -198,9 +208,9 @@ def node_problems(settings: dict[str, Any], node: dict[str, Any]) -> list[str]:
             "x86_64, aarch64 and armv7l, and macOS on arm64 and x86_64. Take this host out of the group"
         ]
     if not node["managed"]:
-        problems.append(
-            "systemd is not the init system of this host; this role needs it. Take this host out of the group"
-        )
+        if node["system"] == "Darwin":
+            return ["/bin/launchctl is not there or does not run; this role needs it. Take this host out of the group"]
+        return ["systemd is not the init system of this host; this role needs it. Take this host out of the group"]
     problems += name_problems(settings, node) + macos_problems(settings, node)
     version = numbers(str(settings["version"]))
     if node["system"] == "Linux" and version >= NEW_GLIBC_SINCE and not node["archive"]:
@@ -249,7 +259,9 @@ def name_problems(settings: dict[str, Any], node: dict[str, Any]) -> list[str]:
 def protected(path: str) -> bool:
     """Whether macOS hides a path from services until they are given Full Disk Access."""
     folders = "Desktop|Documents|Downloads|Library/Mobile Documents"
-    return bool(re.match(rf"(/System/Volumes/Data)?/Users/[^/]+/({folders})(/|$)", path))
+    # The usual file system of a Mac takes upper and lower case for the same.
+    there = rf"(/System/Volumes/Data)?/Users/[^/]+/({folders})(/|$)"
+    return bool(re.match(there, os.path.normpath(path), re.IGNORECASE))
 
 
 def source_paths(settings: dict[str, Any]) -> list[str]:
@@ -281,12 +293,14 @@ def macos_problems(settings: dict[str, Any], node: dict[str, Any]) -> list[str]:
             f"promtail_sources names the same files twice: {', '.join(twice)} and without /private, to which it is a "
             "link. Remove one; every line would be sent twice"
         )
-    brew = macos["homebrew"]
+    brew, tap = macos["homebrew"], str(settings["homebrew_tap"])
+    if tap and not re.fullmatch(r"[\w.-]+/[\w.-]+", tap):
+        problems.append(f"promtail_homebrew_tap is '{tap}'; write it as user/repository")
     if method == "homebrew" and not brew:
         problems.append(
             "promtail_install_method is homebrew, and Homebrew is not on this Mac. Set it to archive, which needs none"
         )
-    elif method == "homebrew" and not brew["installed"] and not settings["homebrew_tap"]:
+    elif method == "homebrew" and not brew["installed"] and not tap:
         problems.append(
             "Homebrew cannot install Promtail: its formula was disabled on 2026-03-02, and none is installed. Set "
             "promtail_install_method: archive, or promtail_homebrew_tap to a tap with a formula of your own"
@@ -298,8 +312,8 @@ def macos_problems(settings: dict[str, Any], node: dict[str, Any]) -> list[str]:
     ]
     if settings["user"] not in ("root", "_promtail") and node["user"] == "absent":
         problems.append(
-            f"there is no user {settings['user']} on this Mac; set promtail_macos_user to one that exists, to root, or "
-            "to _promtail, which is then made"
+            f"there is no user '{settings['user']}' on this Mac; set promtail_macos_user to one that exists, to root, "
+            "or to _promtail, which is then made"
         )
     if macos["unreadable"]:
         problems.append(
@@ -362,8 +376,8 @@ def problems(settings: dict[str, Any], folder: str, node: dict[str, Any]) -> lis
     """Everything that stands against a deployment, in words for the user; empty when nothing does.
 
     Parameters:
-        settings: `sources`, `loki_url`, `version`, `base_url`, `timezone`, `http_port`, `adopt`, `platform`, `home`,
-            `user`, `install_method`, `homebrew_tap`, `full_disk_access`.
+        settings: `sources`, `loki_url`, `version`, `base_url`, `timezone`, `http_port`, `memory_max`, `stop_timeout`,
+            `batch_wait`, `adopt`, `platform`, `home`, `user`, `install_method`, `homebrew_tap`, `full_disk_access`.
         folder: folder of the format presets.
         node: results of the module `promtail_info`.
     """

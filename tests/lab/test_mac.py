@@ -171,7 +171,7 @@ def test_stopped_disabled_or_still_stopping_job_is_started_again(mac: Mac):
 
 def test_job_of_this_name_from_another_place_is_refused(mac: Mac):
     mac.sh(f"launchctl bootout {TARGET}; true")
-    mac.sh(f"sed 's/Managed by .* -->/somebody else -->/' {PLIST} > /Library/other.plist && mv {PLIST} /Library/kept")
+    mac.sh(f"sed 's/Managed by smolcluster/Somebody else/' {PLIST} > /Library/other.plist && mv {PLIST} /Library/kept")
     wait_for(lambda: not mac.job("state"), "the job is gone", 20)
     mac.sh("launchctl bootstrap system /Library/other.plist")
     try:
@@ -353,6 +353,9 @@ def test_homebrew_is_used_where_it_is_wanted_and_never_as_root(mac: Mac):
     tap = "/opt/homebrew/Library/Taps/smol/homebrew-agents"
     mac.sh(f"mkdir -p {tap} && cp {AGENT} {tap}/promtail && chown -R smol /opt/homebrew")
     brew |= {"promtail_homebrew_tap": "smol/agents"}
+    play = mac.play("site.yml", *ONE, **brew | {"promtail_homebrew_tap": "smol/other"})
+    words = " ".join(play.output.split())
+    assert "mac1: Homebrew cannot install smol/other/promtail: Error: No available formula" in words
     assert mac.one("--check", **brew).changed() == 2
     mac.one(**brew)
     keg = "/opt/homebrew/opt/promtail/bin"
@@ -363,6 +366,24 @@ def test_homebrew_is_used_where_it_is_wanted_and_never_as_root(mac: Mac):
     mac.one()
     assert mac.sh(f"readlink /proc/{mac.agent()}/exe").startswith("/opt/promtail/3.")
     mac.sh("rm -r /opt/homebrew/opt /opt/homebrew/Library")
+
+
+def test_what_is_in_the_way_is_told_and_the_agent_runs_on(mac: Mac):
+    mac.sh("mv /opt/promtail/current /opt/kept && mkdir /opt/promtail/current")
+    mac.refused("/opt/promtail/current is there and is no link, which belongs there. Move it away")
+    mac.sh("rmdir /opt/promtail/current && mv /opt/kept /opt/promtail/current")
+    assert mac.one().changed() == 0
+
+
+def test_files_of_ours_that_somebody_has_damaged_are_mended(mac: Mac):
+    for path in ("/etc/promtail/promtail.yml", "/opt/promtail/positions.py"):
+        mac.sh(f"printf '\\377\\376x' > {path}")
+    mac.sh(f"python3 -c 'import plistlib; f = \"{PLIST}\"; d = plistlib.load(open(f, \"rb\")); "
+           "plistlib.dump(d, open(f, \"wb\"), fmt=plistlib.FMT_BINARY)'")  # fmt: skip
+    assert mac.sh(f"head -c 6 {PLIST}") == "bplist"
+    assert mac.one().changed() == 1
+    assert mac.one().changed() == 0
+    mac.delivers(f"mended-{time.time_ns()}")
 
 
 TRAPS = {
@@ -382,7 +403,14 @@ TRAPS = {
         "Promtail does not resolve controller.local",
         "/etc/hosts",
     ),
-    "no such user": ({"promtail_macos_user": "nobody_here"}, "there is no user nobody_here", "promtail_macos_user"),
+    "tap": (
+        {"promtail_install_method": "homebrew", "promtail_homebrew_tap": "foo; x"},
+        "promtail_homebrew_tap is 'foo; x'",
+        "user/repository",
+    ),
+    "port": ({"promtail_http_port": 70000}, "promtail_http_port is '70000'", "from 1 to 65535"),
+    "number for a name": ({"promtail_macos_user": 501}, "there is no user '501'", "promtail_macos_user"),
+    "no such user": ({"promtail_macos_user": "nobody_here"}, "there is no user 'nobody_here'", "promtail_macos_user"),
 }  # fmt: skip
 
 
@@ -464,14 +492,23 @@ def test_stand_ins_refuse_what_they_do_not_know(bare: Mac):
 
 def test_uninstall_leaves_nothing_of_ours_and_everything_else(mac: Mac):
     mac.write(MAC, "worker-rank0-kept.log", "a line of training\n")
-    # Somebody has removed the job's file; it runs on.
-    mac.sh(f"rm {PLIST}")
+    mac.sh(f"touch /opt/promtail/somebodys {OWN_LOGS}/somebodys")
+    mac.sh(f"mv {PLIST} /Library/kept; sed 's/Managed by smolcluster/Somebody else/' /Library/kept > {PLIST}")
+    play = mac.play("playbooks/uninstall.yml", *ONE)
+    assert play.code != 0
+    assert play.changed() == 0
+    assert f"mac1: {PLIST} is not as this collection wrote it" in " ".join(play.output.split())
+    assert mac.agent()
+    # Now somebody has removed the job's file; it runs on.
+    mac.sh(f"rm {PLIST} /Library/kept")
     settings(mac, accounts_locked=True)
     play = mac.play("playbooks/uninstall.yml", *ONE)
     words = " ".join(play.output.split())
     assert play.code != 0
     assert "mac1: all is gone but the account _promtail" in words
     assert "allow full disk access for remote users" in words
+    assert mac.sh("ls -A /opt/promtail; ls -A " + OWN_LOGS).split() == ["somebodys"] * 2
+    mac.sh(f"rm -r /opt/promtail {OWN_LOGS}")
     assert mac.sh(TRACES).startswith("uid=")
     settings(mac)
     for number in range(2):

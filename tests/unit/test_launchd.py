@@ -173,6 +173,7 @@ def test_jobs_that_start_promtail_are_found(monkeypatch, tmp_path):
     monkeypatch.setattr(launchd, "DAEMONS", tmp_path / "daemons")
     monkeypatch.setattr(launchd, "AGENTS", tmp_path / "agents")
     monkeypatch.setattr(launchd, "HOMES", tmp_path / "Users")
+    monkeypatch.setattr(launchd, "CONSOLE", str(tmp_path))
     agents = tmp_path / "Users/me/Library/LaunchAgents"
     for folder in (agents, tmp_path / "daemons"):
         folder.mkdir(parents=True)
@@ -181,17 +182,19 @@ def test_jobs_that_start_promtail_are_found(monkeypatch, tmp_path):
     other = {"Label": "me.other", "ProgramArguments": ["/usr/bin/true", "promtail.yml"]}
     for content in (brew, shell, other):
         (agents / f"{content['Label']}.plist").write_bytes(plistlib.dumps(content))
+    odd = {"Label": 5, "ProgramArguments": ["/x/promtail", 5, True]}
+    (agents / "odd.plist").write_bytes(plistlib.dumps(odd))
     damaged = {"text": "not a property list", "list": "<plist><array/></plist>", "ampersand": "<plist>a && b</plist>"}
     damaged["date"] = "<plist><dict><key>a</key><date>today</date></dict></plist>"
     for name, text in damaged.items():
         (agents / f"{name}.plist").write_text(text)
     mac = Mac(print=[MISSING])
     found = Launchd.services_of(mac, [])
-    assert [service.name for service in found] == ["homebrew.mxcl.promtail", "me.logs"]
+    assert [service.name for service in found] == ["homebrew.mxcl.promtail", "me.logs", "odd"]
     assert f"print user/{os.getuid()}/me.logs" in mac.asked
     found[0].retire()
     assert (agents / "homebrew.mxcl.promtail.plist.before-smolcluster").exists()
-    assert [service.name for service in Launchd.services_of(mac, [])] == ["me.logs"]
+    assert [service.name for service in Launchd.services_of(mac, [])] == ["me.logs", "odd"]
 
 
 def test_own_words_by_age(tmp_path):
@@ -267,6 +270,7 @@ def test_property_list_is_one_and_bears_its_comment():
         ("/Users/me/Documents", True),
         ("/System/Volumes/Data/Users/me/Downloads/x.log", True),
         ("/Users/me/Library/Mobile Documents/com~apple~CloudDocs/x.log", True),
+        ("/tmp/../Users/me/desktop/*.log", True),
         ("/Users/me/smolcluster/logging/*.log", False),
         ("/Users/me/DesktopLogs/x.log", False),
         ("/tmp/Desktop/x.log", False),

@@ -6,6 +6,7 @@ import fnmatch
 import http.server
 import json
 import os
+import plistlib
 import socket
 import subprocess
 import threading
@@ -14,7 +15,14 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.smolcluster.logging.plugins.module_utils import linux, loki, promtail
-from ansible_collections.smolcluster.logging.plugins.module_utils.files import Directory, Folder, Link, TextFile
+from ansible_collections.smolcluster.logging.plugins.module_utils.files import (
+    Directory,
+    Folder,
+    Link,
+    ObstacleError,
+    TextFile,
+    aside,
+)
 from ansible_collections.smolcluster.logging.plugins.modules import promtail_delivery
 
 PROGRAM = "#!/bin/sh\nexit 0\n"
@@ -272,3 +280,48 @@ def test_somebody_else_at_lokis_address_is_refused_and_nobody_is_not():
             promtail.check_client(f"{url}/elsewhere")
         server.shutdown()
     promtail.check_client("http://127.0.0.1:9/loki/api/v1/push")
+
+
+def test_something_of_another_kind_in_the_way_is_told_before_any_change(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    wrong = (
+        TextFile(tmp_path / "folder", "new\n", 0o644, os.getegid()),
+        Link(tmp_path / "folder", "3.6.11"),
+        Directory(tmp_path / "file", 0o750, os.geteuid(), os.getegid()),
+    )
+    for change in wrong:
+        with pytest.raises(ObstacleError, match=f"{tmp_path}/.* is there and is no .*Move it away"):
+            change.needed()
+
+
+def test_file_that_is_no_text_is_replaced_shown_and_put_back(tmp_path):
+    path = tmp_path / "promtail.yml"
+    path.write_bytes(b"\xff\xfex")
+    file = TextFile(path, "new\n", 0o644, os.getegid())
+    assert file.diff()["before"] == "\ufffd\ufffdx"
+    file.apply()
+    assert path.read_text() == "new\n"
+    file.undo()
+    assert path.read_bytes() == b"\xff\xfex"
+
+
+def test_no_file_that_was_kept_is_overwritten(tmp_path):
+    unit = tmp_path / "promtail.service"
+    names = []
+    for _ in range(3):
+        names.append(aside(unit).name)
+        aside(unit).touch()
+    kept = "promtail.service.before-smolcluster"
+    assert names == [kept, f"{kept}.2", f"{kept}.3"]
+
+
+def test_property_list_of_ours_is_known_in_its_binary_form_too(tmp_path):
+    unit = tmp_path / "job.plist"
+    unit.write_bytes(plistlib.dumps({"Label": "a", "Note": promtail.MARK}, fmt=plistlib.FMT_BINARY))
+    assert promtail.foreign_unit(unit, "") is None
+    unit.write_bytes(plistlib.dumps({"Label": "a"}, fmt=plistlib.FMT_BINARY))
+    assert promtail.foreign_unit(unit, "") == str(unit)
+    unit.unlink()
+    unit.mkdir()
+    assert promtail.foreign_unit(unit, "") == str(unit)

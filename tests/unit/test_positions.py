@@ -212,3 +212,40 @@ def test_full_disk_means_that_all_is_read_again(node, monkeypatch, capsys):
     positions.start(node.state, STARTS)
     assert list(node.state.iterdir()) == []
     assert "everything is read again" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("written", "path"),
+    [
+        (r"/a/server-\U0001F600.log", "/a/server-\U0001f600.log"),
+        (r"/a/b\x07\e\"c\\.log", '/a/b\x07\x1b"c\\.log'),
+        (r"/a/\u00fc\_\N.log", "/a/\u00fc\xa0\x85.log"),
+    ],
+)
+def test_escapes_of_yaml_are_understood(written, path):
+    assert positions.parse(f'positions:\n  "{written}": "7"\n') == {path: "7"}
+
+
+def test_unknown_escape_is_damage():
+    with pytest.raises(positions.DamagedError):
+        positions.parse('positions:\n  "/a/\\q.log": "7"\n')
+
+
+def test_positions_of_files_with_unusual_names_are_kept(node):
+    node.log.rename(node.log.with_name("emo\U0001f600.log"))
+    (node.state / "positions.yaml").write_text(f'positions:\n  "{node.log.parent}/emo\\U0001F600.log": "100"\n')
+    node.call("stop", "success")
+    assert "damaged" not in node.call("start")
+    text = (node.state / "positions.yaml").read_text("utf-8")
+    assert json.loads(text)["positions"] == {f"{node.log.parent}/emo\U0001f600.log": "100"}
+    assert "\U0001f600" in text
+
+
+@pytest.mark.parametrize(
+    "text", ['{"clean":1,"started":[],"heads":7}', '{"clean":1,"started":{"a":[]},"heads":{}}', "[]"]
+)
+def test_damaged_checkpoint_counts_as_none(node, text):
+    node.saved(100)
+    (node.state / "checkpoint.json").write_text(text)
+    node.call("start")
+    assert node.position() == 0

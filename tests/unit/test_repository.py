@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.smolcluster.logging.plugins.module_utils import promtail
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
@@ -89,6 +90,12 @@ def test_readmes_of_the_roles_are_fresh():
         [sys.executable, str(ROOT / "tools/role_docs.py"), "--check"], capture_output=True, text=True, check=False
     )
     assert check.returncode == 0, check.stdout + check.stderr
+
+
+def test_what_the_role_marks_as_ours_is_what_the_modules_look_for():
+    variables = yaml.safe_load((ROOT / "roles/promtail/vars/main.yml").read_text())
+    assert variables["__promtail_marker"] == promtail.MARK
+    assert variables["__promtail_marker_file"].endswith(f"/{promtail.MARKER}")
 
 
 @by_variable_file

@@ -18,6 +18,9 @@ SETTINGS = {
     "base_url": promtail.OFFICIAL,
     "timezone": "Local",
     "http_port": 9080,
+    "memory_max": 256,
+    "stop_timeout": 2,
+    "batch_wait": "50ms",
     "adopt": False,
     "platform": "linux-amd64",
     "user": "promtail",
@@ -128,6 +131,22 @@ def test_version_without_programs_is_told_only_for_the_official_place():
     assert "3.6.11 is the last release" in problems(version="3.7.3")[0]
     assert problems(version="3.7.3", base_url="https://mirror.example") == []
     assert "is no version" in problems(version="latest")[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "bad", "good"),
+    [
+        ("http_port", [0, 70000, "x", -1], [1, "9080"]),
+        ("memory_max", [0, -3, 31, 1.5], [32, 256]),
+        ("stop_timeout", [0, -5, 99999999999], [1, 3600]),
+        ("batch_wait", ["5 parsecs", "", "1"], ["50ms", "1s", "1m30s", "0.5s"]),
+    ],
+)
+def test_number_out_of_bounds_is_told(name, bad, good):
+    for value in bad:
+        assert f"promtail_{name} is '{value}'" in problems(**{name: value})[0]
+    for value in good:
+        assert problems(**{name: value}) == []
 
 
 def test_unknown_zone_is_told():

@@ -372,7 +372,7 @@ def main() -> None:
     launchd = Launchd()
     over = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: over.set())
-    subprocess.run(["/bin/sh", "-c", "mkdir -p /run/sshd /var/run"], check=True)
+    subprocess.run(["/bin/sh", "-c", "mkdir -p /run/sshd /var/run && touch /dev/console"], check=True)
     launchd.boot()
     serve(launchd)
     while not over.is_set():

@@ -34,6 +34,9 @@ HEAD = 1024  # bytes by which a file is known again
 FARTHEST = 64 << 20  # bytes that are searched for the beginning of an entry
 ANSI = re.compile(rb"\x1b\[[0-9;]*m")
 SCALAR = r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^\s"'?].*?)"""
+ESCAPE = re.compile(r"\\(?P<code>x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|.)", re.DOTALL)
+CHARACTERS = {"0": "\0", "a": "\a", "b": "\b", "t": "\t", "n": "\n", "v": "\v", "f": "\f", "r": "\r", "e": "\x1b"}
+CHARACTERS |= {"N": "\x85", "_": "\xa0", "L": "\u2028", "P": "\u2029"} | {own: own for own in ' "/\\'}
 POSITION = re.compile(rf"  (?P<path>{SCALAR}): (?P<value>{SCALAR})")
 
 
@@ -50,11 +53,21 @@ def unquoted(text: str) -> str:
     if text.startswith("'"):
         return text[1:-1].replace("''", "'")
     if text.startswith('"'):
-        try:
-            return json.loads(text)
-        except ValueError as error:
-            raise DamagedError(text) from error
+        return ESCAPE.sub(unescaped, text[1:-1])
     return text
+
+
+def unescaped(escape: re.Match[str]) -> str:
+    """The character that an escape stands for (YAML 1.1, 5.6).
+
+    Raises:
+        DamagedError: there is no such escape.
+    """
+    code = escape["code"]
+    try:
+        return chr(int(code[1:], 16)) if code[1:] else CHARACTERS[code]
+    except (KeyError, ValueError) as error:
+        raise DamagedError(escape[0]) from error
 
 
 def parse(text: str) -> dict[str, str]:
@@ -145,9 +158,9 @@ class Checkpoint:
         try:
             known = json.loads(path.read_text())
             self.clean = bool(known["clean"])
-            self.started: dict[str, int] = known["started"]
-            self.heads: dict[str, list] = known["heads"]
-        except (OSError, ValueError, KeyError, TypeError):
+            self.started: dict[str, int] = {path: int(at) for path, at in known["started"].items()}
+            self.heads: dict[str, list] = {path: [int(size), sha256] for path, (size, sha256) in known["heads"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             self.clean, self.started, self.heads = False, {}, {}
 
     def save(self) -> None:
@@ -163,8 +176,9 @@ def write(path: Path, data: dict) -> None:
     """Write JSON, which is YAML too, completely or not at all, and wait until the disk has it."""
     handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with os.fdopen(handle, "w") as file:
-            json.dump(data, file)
+        with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as file:
+            # Pairs of surrogates, which are JSON, are no YAML for Promtail.
+            json.dump(data, file, ensure_ascii=False)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
