@@ -143,7 +143,8 @@ def unreadable(pattern: str, user: str) -> str | None:
         command,
         user=account.pw_uid,
         group=account.pw_gid,
-        extra_groups=os.getgrouplist(account.pw_name, account.pw_gid),
+        # A process has 16 at most there, an account often more.
+        extra_groups=os.getgrouplist(account.pw_name, account.pw_gid)[: os.sysconf("SC_NGROUPS_MAX")],
         capture_output=True,
         check=False,
     )
