@@ -16,8 +16,11 @@ import sys
 from pathlib import Path
 
 SET_CLOCK = "sudo systemsetup -setusingnetworktime on"
-# What to add where a file cannot be read or written.
-ACCESS = ". Where its permissions allow it, macOS wants Full Disk Access for that (docs/macos.md)"
+# What macOS means by two errors that a program cannot tell from others.
+HINTS = {
+    "operation not permitted": "macOS may want Full Disk Access for that (docs/macos.md)",
+    "no route to host": "macOS may keep the agent from the local network (docs/macos.md, the agent's account)",
+}
 # Python of Apple's developer tools; /usr/bin/python3 leads to it, or only asks for them.
 DEVELOPER_PYTHON = "/Library/Developer/CommandLineTools/usr/bin/python3"
 # Homebrew's folder on Apple silicon and on Intel (https://docs.brew.sh/Installation).
@@ -115,6 +118,11 @@ def sleep_minutes() -> int | None:
 def quarantined(path: Path) -> bool:
     """Whether Gatekeeper would keep a program from starting: it bears the mark of a download by a browser."""
     return path.exists() and "com.apple.quarantine" in output("/usr/bin/xattr", str(path)).split()
+
+
+def hint(words: str) -> str:
+    """What to add to the words of an error; empty when they say all."""
+    return "".join(f". {text}" for phrase, text in HINTS.items() if phrase in words.lower())
 
 
 def interpreter() -> str:

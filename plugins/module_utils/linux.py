@@ -11,8 +11,11 @@ from pathlib import Path
 
 PROC = Path("/proc")
 SET_CLOCK = "timedatectl set-ntp true"
-# What to add where a file cannot be read or written.
-ACCESS = ""
+
+
+def hint(words: str) -> str:  # noqa: ARG001
+    """What to add to the words of an error; Linux says what it means."""
+    return ""
 
 
 def interpreter() -> str:

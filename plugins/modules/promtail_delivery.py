@@ -246,13 +246,15 @@ class Probe:
         if str(self.path) not in metrics:
             refused = [line for line in journal.splitlines() if any(words in line for words in DENIED)]
             return f"the agent does not follow {self.path}" + (
-                f": {refused[-1]}{host.own.ACCESS}" if refused else "; promtail_sources on this node do not match it"
+                f": {refused[-1]}{host.own.hint(refused[-1])}"
+                if refused
+                else "; promtail_sources on this node do not match it"
             )
         errors = [line for line in journal.splitlines() if "level=error" in line or "level=warn" in line]
         if skew > FUTURE:
             return f"this node's clock is {skew:.0f} s ahead of Loki's, which refuses such lines; set its clock"
         if errors:
-            return f"the agent cannot deliver: {errors[-1]}"
+            return f"the agent cannot deliver: {errors[-1]}{host.own.hint(errors[-1])}"
         return "the agent has read the lines but Loki does not show them within the time given"
 
 
@@ -275,7 +277,7 @@ def main() -> None:
     try:
         module.exit_json(**(probe.look_only() if module.check_mode else probe.run()))
     except OSError as error:
-        module.fail_json(msg=f"{module.params['path']}: a line cannot be written: {error}{host.own.ACCESS}")
+        module.fail_json(msg=f"{module.params['path']}: a line cannot be written: {error}{host.own.hint(str(error))}")
 
 
 if __name__ == "__main__":

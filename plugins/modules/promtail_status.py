@@ -260,7 +260,7 @@ class Status:
         if failure and (not self.loki_answers or self.still_fails(metrics)):
             self.problems.append(
                 f"the agent cannot deliver and tries again: {failure} (tries since its start: "
-                f"{self.status['retried']}). Mend that; the lines wait in their files"
+                f"{self.status['retried']}){host.own.hint(failure)}. Mend that; the lines wait in their files"
             )
         if not self.status["files"]:
             self.notes.append("no file is followed: training has written none yet, or promtail_sources names others")

@@ -296,6 +296,14 @@ def test_places_that_are_worth_a_note(path, allowed, words):
     assert [note.startswith(words or "") for note in found] == [True] * (words is not None)
 
 
+def test_errors_by_which_macos_means_something_else():
+    assert darwin.hint("open /a.log: Operation not permitted") == (
+        ". macOS may want Full Disk Access for that (docs/macos.md)"
+    )
+    assert "from the local network" in darwin.hint("dial tcp 10.10.0.4:3100: connect: no route to host")
+    assert darwin.hint("connection refused") == ""
+
+
 def test_python_of_an_account_is_worth_a_note():
     settings = {"sources": [], "adopt": False, "user": "root", "full_disk_access": False}
     macos = {"sleep": 0, "version": "15.6", "python": "/Users/me/venv/bin/python", "python_of_root": False}
