@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from lab.shell import wait_for
 from tests.faults.harness import FOLDER, Row, agent_ready, record, store_down
 from tests.lab.harness import LOGS, MINIS
 
@@ -61,6 +62,8 @@ def test_truncation_to_zero(cluster, training):
 def test_copytruncate_while_lines_flow(cluster, training):
     """LIMIT: three times copytruncate while lines flow: what was written within some 0.1 s of a cut is lost"""
     training.start([MINI], rate=100)
+    # A new file is found within 2 s; what is cut away before is another limit.
+    wait_for(training.arrived, "the agent follows the file", 20)
     for number in range(3):
         training.wait_written(150)
         path = training.path(MINI)
