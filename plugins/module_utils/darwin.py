@@ -23,6 +23,8 @@ HINTS = {
 }
 # Python of Apple's developer tools; /usr/bin/python3 leads to it, or only asks for them.
 DEVELOPER_PYTHON = "/Library/Developer/CommandLineTools/usr/bin/python3"
+# Number of no account and no group of macOS.
+STRANGER = 499
 # Homebrew's folder on Apple silicon and on Intel (https://docs.brew.sh/Installation).
 PREFIXES = (Path("/opt/homebrew"), Path("/usr/local"))
 # Below an account's home: where Docker Desktop, OrbStack and Colima put the client, and their engines' sockets.
@@ -135,24 +137,27 @@ def unreadable(pattern: str, user: str) -> str | None:
 
     Parameters:
         pattern: path of the files, with wildcards.
-        user: the account; one that is still to be made counts as `nobody`, who is in no group either.
+        user: the account; one that is still to be made counts as one that is in no group.
 
     Returns:
         The folder that the account cannot list, or, where the files' own is missing, enter; none when all is well.
     """
-    folder = Path(re.split(r"[*?[{]", pattern)[0]).parent if re.search(r"[*?[{]", pattern) else Path(pattern).parent
+    folder = Path(re.split(r"[*?[{]", pattern)[0].rpartition("/")[0] or "/")
     there = next(path for path in (folder, *folder.parents) if path.exists())
     try:
         account = pwd.getpwnam(user)
+        uid, gid = account.pw_uid, account.pw_gid
+        # A process has 16 at most there, an account often more.
+        groups = os.getgrouplist(user, gid)[: os.sysconf("SC_NGROUPS_MAX")]
     except KeyError:
-        account = pwd.getpwnam("nobody")
+        # Not those of nobody, which macOS keeps as -2.
+        uid, gid, groups = STRANGER, STRANGER, []
     command = ["/bin/ls", str(there)] if there == folder else ["/bin/test", "-x", str(there)]
     done = subprocess.run(
         command,
-        user=account.pw_uid,
-        group=account.pw_gid,
-        # A process has 16 at most there, an account often more.
-        extra_groups=os.getgrouplist(account.pw_name, account.pw_gid)[: os.sysconf("SC_NGROUPS_MAX")],
+        user=uid,
+        group=gid,
+        extra_groups=groups,
         capture_output=True,
         check=False,
     )

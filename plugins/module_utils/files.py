@@ -18,7 +18,9 @@ class ObstacleError(Exception):
     """Something of another kind is in the way; the text says what, and the way out."""
 
     def __init__(self, path: Path, wanted: str) -> None:
-        super().__init__(f"{path} is there and is no {wanted}, which belongs there. Move it away; nothing was changed")
+        super().__init__(
+            f"{path} is there and is no {wanted}, which belongs there. Move it away; the agent was not touched"
+        )
 
 
 def aside(path: Path) -> Path:
@@ -81,7 +83,8 @@ class TextFile:
 
     def needed(self) -> bool:
         """Whether content, mode or owner differ; see `Change`."""
-        if self.path.exists() and not self.path.is_file():
+        # A link, as of a unit that is masked, is replaced.
+        if self.path.exists() and not self.path.is_file() and not self.path.is_symlink():
             raise ObstacleError(self.path, "file")
         return self._found() != (self._content, self.mode, os.geteuid(), self.group)
 

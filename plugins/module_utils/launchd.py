@@ -143,7 +143,8 @@ class Launchd:
             RuntimeError: it cannot be asked; holds what it said.
         """
         code, out, err = self._run([LAUNCHCTL, "print", self._target])
-        if code in NOT_FOUND or (code and "Could not find" in out + err):
+        # The domain of a user who is not logged in need not be there at all.
+        if code in NOT_FOUND or (code and ("Could not find" in out + err or self._domain != "system")):
             return None
         if code:
             raise RuntimeError(f"launchctl print {self._target}: {(err or out).strip()}")
@@ -305,7 +306,10 @@ class Launchd:
         if seconds is not None:
             young = [number for number, line in enumerate(found) if written(line) >= time.time() - seconds]
             found = found[young[0] :] if young else []
-        fields = self._print() or {}
+        try:
+            fields = self._print() or {}
+        except RuntimeError:
+            fields = {}
         ends = {name: str(fields.get(name, "")) for name in ("last exit code", "last terminating signal")}
         if "pid" not in fields:
             found += [f"launchd: {name} {end}" for name, end in ends.items() if re.search("[1-9]", end)]

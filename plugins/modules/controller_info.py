@@ -95,7 +95,10 @@ def engine_of(module: AnsibleModule, docker: str) -> str:
         return output(module, *version)
     chosen = output(module, docker, "context", "inspect", "--format", "{{.Endpoints.docker.Host}}")
     for address in [chosen, *(darwin.docker_hosts() if chosen == darwin.DOCKER_DEFAULT else [])]:
-        os.environ["DOCKER_HOST"] = address
+        # Colima's is often behind a link of the usual name.
+        os.environ["DOCKER_HOST"] = (
+            "unix://" + os.path.realpath(address[7:]) if address.startswith("unix://") else address
+        )
         if found := output(module, *version):
             return found
     del os.environ["DOCKER_HOST"]

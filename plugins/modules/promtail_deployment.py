@@ -205,7 +205,12 @@ class Deployment:
             PromtailError: refused, and nothing was touched; or rolled back.
         """
         with nullcontext() if self.module.check_mode else self.alone():
-            return self.deploy()
+            try:
+                return self.deploy()
+            except ObstacleError:
+                if self.params["archive"] and not self.module.check_mode:
+                    Path(self.params["archive"]).unlink(missing_ok=True)
+                raise
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -313,7 +318,9 @@ class Deployment:
         while strays and time.monotonic() < end:
             time.sleep(0.1)
             found = promtail.strays(self.run, self.service)
-            if again := [stray for stray in found if stray.pid and stray.pid not in pids]:
+            # Our own may have been started in between.
+            known = {*pids, *self.service.processes()}
+            if again := [stray for stray in found if stray.pid and stray.pid not in known]:
                 raise promtail.PromtailError(
                     f"a Promtail was ended and is started again: {again[0].words} (pid {again[0].pid}). Find what "
                     "starts it (a job of launchd or cron, a script in a loop), end that, and run this again; the "
@@ -375,11 +382,12 @@ class Deployment:
             return f"nothing ran before and nothing was left running{failed}"
         try:
             self.service.start()
+            runs = self.comes_up()
         except RuntimeError as error:
-            failed += f"; {error}"
-        if not self.comes_up():
-            return f"the agent that ran before was put back but does not run{failed}"
-        return f"the agent that ran before runs again{failed}"
+            return f"the agent that ran before was put back but does not start: {error}{failed}"
+        if failures:
+            return f"an agent {'runs' if runs else 'does not run'}{failed}"
+        return f"the agent that ran before {'runs again' if runs else 'was put back but does not run'}"
 
     def halt(self, before: State) -> None:
         """Stop the service, where there is one; one that was not started at boot before is not from now on.

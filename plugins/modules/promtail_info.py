@@ -48,7 +48,7 @@ glibc:
   type: str
   sample: '2.36'
 managed:
-  description: Whether systemd or launchd can be asked. If not, only C(system), C(architecture) and C(glibc) are known.
+  description: Whether systemd or launchd can be asked. If not, nothing is known of services, processes and ports.
   returned: always
   type: bool
 macos:
@@ -162,8 +162,10 @@ def main() -> None:
         module.exit_json(changed=False, managed=False, **known)
     ours = module.params["systems"][identity.sysname]
     service = host.manager(module.run_command, ours["service"])
+    unit = Path(ours["unit_file"])
+    known |= {"user": promtail.account(ours["user"]), "home": promtail.owner_of_home(home)}
     if not service.present():
-        module.exit_json(changed=False, managed=False, **known)
+        module.exit_json(changed=False, managed=False, foreign_unit=promtail.foreign_unit(unit, ""), **known)
     try:
         state = service.state()
         module.exit_json(
@@ -172,12 +174,10 @@ def main() -> None:
             macos=macos(home / module.params["version"], ours["user"], module.params["paths"]),
             known_names=known_names(),
             archive=promtail.archive_of(home, module.params["version"]),
-            user=promtail.account(ours["user"]),
             pid=state.pid,
             port_holder=port_holder(service, module.params["http_port"]),
             strays=[stray.shown() for stray in promtail.strays(module.run_command, service)],
-            foreign_unit=promtail.foreign_unit(Path(ours["unit_file"]), state.definition),
-            home=promtail.owner_of_home(home),
+            foreign_unit=promtail.foreign_unit(unit, state.definition),
             leftovers=promtail.leftovers(),
             **known,
         )

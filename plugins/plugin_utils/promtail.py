@@ -145,7 +145,7 @@ def source_problems(sources: Any, formats: list[str]) -> list[str]:
         paths = source.get("paths")
         good = isinstance(paths, list) and all(str(path).startswith("/") and str(path).isprintable() for path in paths)
         if not good or not paths:
-            problems.append(f"{where}: paths must be a list of absolute paths")
+            problems.append(f"{where}: paths must be a list of absolute paths without unprintable characters")
         problems += [f"{where}: {text}" for text in format_problems(source.get("format"), formats)]
         labels = source.get("labels", {})
         if not isinstance(labels, dict) or not all(re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", str(key)) for key in labels):

@@ -319,10 +319,13 @@ def test_folder_that_an_account_cannot_read():
         top.chmod(0o755)
         home.chmod(0o750)
         assert darwin.unreadable(f"{home}/logs/worker-*.log", "nobody") == f"{home}/logs"
+        assert darwin.unreadable(f"{home}/logs/*.log", "nobody") == f"{home}/logs"
+        assert darwin.unreadable(f"{home}/logs/a.log", "no-such-account") == f"{home}/logs"
         assert darwin.unreadable(f"{home}/to-come/*/a.log", "nobody") == str(home)
         assert darwin.unreadable(f"{home}/logs/*.log", "root") is None
         home.chmod(0o711)
         assert darwin.unreadable(f"{home}/logs/worker-*.log", "no-such-account") is None
+        assert darwin.unreadable(f"{home}/logs/*.log", "nobody") is None
         assert darwin.unreadable(f"{home}/to-come/a.log", "nobody") is None
 
 

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 PROGRAM = Path(__file__).resolve().parents[2] / "roles" / "promtail" / "files" / "positions.py"
 spec = importlib.util.spec_from_file_location("positions", PROGRAM)
@@ -224,6 +225,13 @@ def test_full_disk_means_that_all_is_read_again(node, monkeypatch, capsys):
 )
 def test_escapes_of_yaml_are_understood(written, path):
     assert positions.parse(f'positions:\n  "{written}": "7"\n') == {path: "7"}
+
+
+def test_what_is_written_is_yaml_and_read_again(tmp_path):
+    odd = "/a/" + "".join(map(chr, [0x7F, 0x85, 0x9F, 0x2028, 0xFEFF, 0x1F600, 0xFC])) + ".log"
+    positions.write(tmp_path / "positions.yaml", {"positions": {odd: "7"}})
+    text = (tmp_path / "positions.yaml").read_text("utf-8")
+    assert positions.parse(text) == yaml.safe_load(text)["positions"] == {odd: "7"}
 
 
 def test_unknown_escape_is_damage():

@@ -37,6 +37,7 @@ SCALAR = r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^\s"'?].*?)"""
 ESCAPE = re.compile(r"\\(?P<code>x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|.)", re.DOTALL)
 CHARACTERS = {"0": "\0", "a": "\a", "b": "\b", "t": "\t", "n": "\n", "v": "\v", "f": "\f", "r": "\r", "e": "\x1b"}
 CHARACTERS |= {"N": "\x85", "_": "\xa0", "L": "\u2028", "P": "\u2029"} | {own: own for own in ' "/\\'}
+NO_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 POSITION = re.compile(rf"  (?P<path>{SCALAR}): (?P<value>{SCALAR})")
 
 
@@ -156,7 +157,7 @@ class Checkpoint:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            known = json.loads(path.read_text())
+            known = json.loads(path.read_text("utf-8"))
             self.clean = bool(known["clean"])
             self.started: dict[str, int] = {path: int(at) for path, at in known["started"].items()}
             self.heads: dict[str, list] = {path: [int(size), sha256] for path, (size, sha256) in known["heads"].items()}
@@ -177,8 +178,9 @@ def write(path: Path, data: dict) -> None:
     handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as file:
-            # Pairs of surrogates, which are JSON, are no YAML for Promtail.
-            json.dump(data, file, ensure_ascii=False)
+            # Pairs of surrogates are JSON but no YAML for Promtail; neither are some characters as they are.
+            text = json.dumps(data, ensure_ascii=False)
+            file.write(NO_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
@@ -218,7 +220,7 @@ def start(folder: Path, starts: list[re.Pattern[bytes]]) -> None:
     """
     file, checkpoint = folder / "positions.yaml", Checkpoint(folder / "checkpoint.json")
     try:
-        positions = parse(file.read_text())
+        positions = parse(file.read_text("utf-8"))
     except FileNotFoundError:
         # Somebody wants all to be read again.
         positions = {}
@@ -258,7 +260,7 @@ def stop(folder: Path, result: str) -> None:
     checkpoint = Checkpoint(folder / "checkpoint.json")
     checkpoint.clean = result == "success"
     try:
-        paths = list(parse((folder / "positions.yaml").read_text()))
+        paths = list(parse((folder / "positions.yaml").read_text("utf-8")))
     except (OSError, DamagedError, UnicodeDecodeError):
         paths = []
     for path in paths:
