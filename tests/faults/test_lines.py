@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
+from contextlib import suppress
 
 import pytest
 
-from lab.shell import wait_for
+from lab.shell import run, wait_for
 from tests.faults.harness import FOLDER, agent_ready, store_ready
 from tests.lab.harness import CONTROLLER, MINIS, ROOT
 
@@ -174,11 +176,17 @@ def test_play_is_cut_off_and_a_second_one_completes_it(cluster, training):
         ) as play,
     ):
         wait_for(lambda: "promtail : Deploy" in open("/tmp/cut-off.log").read(), "the play deploys", 60)  # noqa: SIM115
+        workers = run(["pgrep", "--parent", str(play.pid)], check=False).stdout.split()
         play.send_signal(signal.SIGKILL)
-    cluster.deploy("--tags", "promtail")
-    assert cluster.deploy("--tags", "promtail").changed() == 0
-    training.heal()
-    training.prove()
+    try:
+        cluster.deploy("--tags", "promtail")
+        assert cluster.deploy("--tags", "promtail").changed() == 0
+        training.heal()
+        training.prove()
+    finally:
+        for worker in workers:  # they would wait for it for ever
+            with suppress(ProcessLookupError):
+                os.kill(int(worker), signal.SIGKILL)
 
 
 # A zone of our own, east of Greenwich, whose summer time ends in a moment.
