@@ -19,7 +19,7 @@ attributes:
 options:
   version: {description: Version to run., type: str, required: true}
   archive:
-    description: Release archive on the node; needed when O(version) is not installed. Removed once it is unpacked.
+    description: Release archive on the node; needed when O(version) is not installed. Removed afterwards.
     type: path
   reinstall: {description: Unpack O(archive) though the version is installed., type: bool, default: false}
   config: {description: The configuration as data, for the check., type: dict, required: true}
@@ -207,10 +207,9 @@ class Deployment:
         with nullcontext() if self.module.check_mode else self.alone():
             try:
                 return self.deploy()
-            except ObstacleError:
+            finally:
                 if self.params["archive"] and not self.module.check_mode:
                     Path(self.params["archive"]).unlink(missing_ok=True)
-                raise
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -279,18 +278,14 @@ class Deployment:
         return result
 
     def unpacked(self) -> Path:
-        """Folder with the version from the archive, beside its place; the archive is cleared away in any case.
+        """Folder with the version from the archive, beside its place.
 
         Raises:
             PromtailError: there is no archive, or its program does not start here.
         """
         if not self.params["archive"]:
             raise promtail.PromtailError(f"version {self.params['version']} is not installed and no archive given")
-        archive = Path(self.params["archive"])
-        try:
-            return promtail.unpack(archive, self.folder, self.run)
-        finally:
-            archive.unlink(missing_ok=True)
+        return promtail.unpack(Path(self.params["archive"]), self.folder, self.run)
 
     def retire(self, strays: list[promtail.Stray]) -> list[str]:
         """Stop other Promtails for good; a process that does not stop within 10 s is killed.

@@ -252,7 +252,7 @@ def test_run_that_was_cut_off_before_the_job_was_loaded_anew_is_completed(mac: M
         sed 's/<string>[0-9a-f]\\{{16\\}}</<string>0000000000000000</' {PLIST} > /Library/new
         cat {PLIST} > /Library/kept
         launchctl bootout {TARGET}; cat /Library/new > {PLIST}
-        until launchctl bootstrap system {PLIST}; do sleep 0.2; done
+        timeout 20 sh -c 'until launchctl bootstrap system {PLIST}; do sleep 0.2; done'
         cat /Library/kept > {PLIST}; rm /Library/new /Library/kept
     """)
     assert "PROMTAIL_DEPLOYMENT => 0000000000000000" in mac.sh(f"launchctl print {TARGET}")

@@ -246,7 +246,7 @@ def brew(words: list[str]) -> int:
 
 
 def find(words: list[str]) -> int:
-    """find(1): GNU's, but for what BSD's refuses."""
+    """find(1): GNU's, but for what that of older macOS refuses (shell_cmds before 234)."""
     if "-delete" in words and any("/" in word for word in words):
         print(f"find: -delete: {words[0]}: relative path potentially not safe", file=sys.stderr)
         return 1
