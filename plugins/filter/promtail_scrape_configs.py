@@ -9,7 +9,7 @@ name: promtail_scrape_configs
 short_description: Turn log sources into Promtail's scrape configs
 description: Makes one scrape config per source, so that each source has its own stages.
 author: [SmolCluster contributors (@smolcluster)]
-positional: formats, node, zone
+positional: formats, node, zone, copies
 options:
   _input:
     description: Sources as in the variable C(promtail_sources).
@@ -22,9 +22,11 @@ options:
     description: IANA name of the time zone of lines without one; C(Local) is the node's own.
     type: str
     required: true
+  copies: {description: Folder of the copies that the agent reads., type: path, required: true}
 """
 EXAMPLES = r"""
-scrape_configs: "{{ promtail_sources | smolcluster.logging.promtail_scrape_configs(folder, 'mini1', 'Local') }}"
+scrape_configs: >-
+  {{ promtail_sources | smolcluster.logging.promtail_scrape_configs(folder, 'mini1', 'Local', '/run/promtail/files') }}
 """
 RETURN = r"""
 _value: {description: Value of Promtail's C(scrape_configs)., type: list, elements: dict}

@@ -70,6 +70,21 @@ def age(pid: int) -> float | None:
     return uptime - int(fields[19]) / os.sysconf("SC_CLK_TCK")
 
 
+def children(pid: int) -> list[int]:
+    """Processes that a process has started itself, the oldest first."""
+    found = []
+    for entry in PROC.iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+            except OSError:  # it has ended meanwhile
+                continue
+            # proc_pid_stat(5): the parent, and the start in clock ticks after boot
+            if int(fields[1]) == pid:
+                found.append((int(fields[19]), int(entry.name)))
+    return [child for _, child in sorted(found)]
+
+
 def command_lines() -> dict[int, list[str]]:
     """Arguments of every process of this host, by its number; those of its containers are left out (PID namespace)."""
     own = os.readlink(PROC / "self/ns/pid")

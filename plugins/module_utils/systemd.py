@@ -59,9 +59,12 @@ class Systemd:
         wanted = "LoadState,ActiveState,MainPID,UnitFileState,NRestarts,FragmentPath"
         _, out, _ = self._run(["systemctl", "show", self.name, f"--property={wanted}"])
         known = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
-        pid = int(known.get("MainPID") or 0)
+        pid = main = int(known.get("MainPID") or 0)
+        if os.path.basename(linux.executable(main) or "").startswith("python"):
+            # Our own watcher, which runs the program as its child.
+            pid = next(iter(linux.children(main)), 0)
         phase = PHASES.get(known.get("ActiveState", ""), STARTING)
-        if known.get("LoadState", "not-found") == "not-found" and not pid:
+        if known.get("LoadState", "not-found") == "not-found" and not main:
             phase = ABSENT
         return State(
             phase=STARTING if phase == RUNNING and not pid else phase,

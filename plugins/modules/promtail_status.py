@@ -8,7 +8,7 @@ DOCUMENTATION = r"""
 module: promtail_status
 short_description: Tell how a node's Promtail is
 description:
-  - Puts together what the service, the agent's own metrics, its journal, its positions file and Loki say.
+  - Puts together what the service, the agent's own metrics, its journal, the watcher of the log files and Loki say.
   - Reads only. A node that is unwell is a result, not a failure.
 author: [SmolCluster contributors (@smolcluster)]
 attributes:
@@ -21,7 +21,7 @@ options:
   systems:
     description:
       - What differs between systems, by the name of the kernel (C(Linux), C(Darwin)); C(service) is the service's name,
-        C(data) the folder with its positions.
+        C(data) the folder of its state, C(places.report) the file of the watcher's report.
     type: dict
     required: true
 """
@@ -32,7 +32,7 @@ EXAMPLES = r"""
     http_port: 9080
     node: mini1
     systems:
-      Linux: {service: promtail, data: /var/lib/promtail}
+      Linux: {service: promtail, data: /var/lib/promtail, places: {report: /run/promtail/watch.json}}
 """
 RETURN = r"""
 status:
@@ -47,12 +47,11 @@ status:
     retried: {description: Batches sent again since its start., type: int}
     dropped: {description: Lines given up since its start by Promtail's name of the reason., type: dict}
     cut: {description: Lines that were too long and lost their end since its start., type: int}
-    files: {description: Number of files that it follows., type: int}
-    backlog: {description: Bytes of these that it has not read yet., type: int}
+    files: {description: Number of logs that are followed., type: int}
+    backlog: {description: Bytes of these that the agent has not read yet., type: int}
     last_line: {description: Seconds since the time of the node's newest line in Loki within a day., type: float}
     clock_skew: {description: Seconds by which the node's clock is ahead of Loki's., type: float}
     others: {description: Command lines of other Promtails on the node., type: list, elements: str}
-    positions_age: {description: Seconds since the agent saved how far it has read., type: int}
     notes: {description: What is worth knowing and no problem., type: list, elements: str}
 problems:
   description: What is wrong, each with the way out; empty when all is well.
@@ -63,18 +62,17 @@ problems:
 
 import http.client
 import json
-import os
 import re
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.smolcluster.logging.plugins.module_utils import host, loki, promtail
+from ansible_collections.smolcluster.logging.plugins.module_utils import host, loki, promtail, watch
 from ansible_collections.smolcluster.logging.plugins.module_utils.metrics import Metrics
 from ansible_collections.smolcluster.logging.plugins.module_utils.service import ABSENT, FAILED, STOPPED, State
 
 # Seconds.
 DAY = 86400
-UNSAVED = 60  # the agent saves its positions every 10
+SHOWN = 5  # files that are named
 CLOCK = 1
 FUTURE = 4200  # Loki refuses what is farther ahead (creation_grace_period of the role docker_loki_grafana)
 RECENT = 30  # a batch that cannot be sent is tried again more often than this
@@ -134,7 +132,7 @@ class Status:
         self.loki_answers = False
         self.status: dict = dict.fromkeys(
             ("running", "version", "uptime", "sent", "retried", "dropped", "cut", "files", "backlog", "last_line",
-             "clock_skew", "others", "positions_age")
+             "clock_skew", "others")
         )  # fmt: skip
 
     def gather(self) -> dict:
@@ -154,7 +152,7 @@ class Status:
             age = host.own.age(pid)
             self.status["uptime"] = None if age is None else int(age)
             self.agent()
-            self.positions()
+            self.files()
         return {
             "changed": False,
             "status": {**self.status, "notes": [secret_free(note) for note in self.notes]},
@@ -252,8 +250,6 @@ class Status:
             retried=int(metrics.total("promtail_batch_retries_total")),
             dropped={reason: int(lines) for reason, lines in dropped.items() if lines},
             cut=int(metrics.total("promtail_mutated_entries_total")),
-            files=int(metrics.total("promtail_files_active_total")),
-            backlog=self.backlog(metrics),
         )
         self.problems += [self.loss(reason, lines) for reason, lines in self.status["dropped"].items()]
         failure = self.words(RETRIED, RECENT) if self.status["retried"] else ""
@@ -262,22 +258,8 @@ class Status:
                 f"the agent cannot deliver and tries again: {failure} (tries since its start: "
                 f"{self.status['retried']}){host.own.hint(failure)}. Mend that; the lines wait in their files"
             )
-        if not self.status["files"]:
-            self.notes.append("no file is followed: training has written none yet, or promtail_sources names others")
         if self.status["cut"]:
             self.notes.append(f"{self.status['cut']} lines were too long and were cut; whole they are in their files")
-
-    @staticmethod
-    def backlog(metrics: Metrics) -> int:
-        """Bytes of followed files that are not read yet.
-
-        Promtail sets a file's size and position together, at least every 10 s (tailer.go, MarkPositionAndSize). So
-        their difference is right for one moment; the size of now would count as unread what was read since.
-        """
-        read = metrics.by("promtail_read_bytes_total", "path")
-        sizes = metrics.by("promtail_file_bytes_total", "path")
-        # A file that was cut short is smaller than what was read of it, which must not hide the others.
-        return int(sum(max(0, size - read.get(path, 0)) for path, size in sizes.items()))
 
     def loss(self, reason: str, lines: int) -> str:
         """What stands behind lines that the agent gave up.
@@ -326,18 +308,35 @@ class Status:
                 return True
         return False
 
-    def positions(self) -> None:
-        """Whether the agent can save how far it has read."""
-        path = os.path.join(self.ours["data"], "positions.yaml")
-        try:
-            unsaved = time.time() - os.stat(path).st_mtime
-            self.status["positions_age"] = int(unsaved)
-        except OSError:
-            unsaved = float("inf")
-        if min(unsaved, self.status["uptime"] or 0) > UNSAVED:
+    def files(self) -> None:
+        """What the watcher reports of the log files; one that has just been started gets some seconds for that."""
+        path = self.ours["places"]["report"]
+        end = time.monotonic() + (3 if (self.status["uptime"] or 0) < 10 else 0)
+        while (found := watch.report(path)) is None and time.monotonic() < end:
+            time.sleep(0.2)
+        if found is None:
             self.problems.append(
-                f"{path} was not saved for more than {UNSAVED} s: its disk is full, or its folder is not writable for "
-                f"the agent; `{self.service.words_command}` says which. Unmended, a restart reads lines again"
+                f"there is no usable report of the log files in {path}; `{self.service.words_command}` shows what "
+                "the service says"
+            )
+            return
+        self.status.update(files=found.count, backlog=found.backlog)
+        if not found.count:
+            self.notes.append("no file is followed: training has written none yet, or promtail_sources names others")
+        for files, text in (
+            ([f"{file} ({why})" for file, why in found.refused.items()], "not shipped"),
+            (
+                [f"{file} ({size} bytes)" for file, size in found.left_out.items()],
+                "lines of more than 8 MiB, of which only the end was shipped",
+            ),
+        ):
+            if files:
+                more = f" and {len(files) - SHOWN} more" if len(files) > SHOWN else ""
+                self.notes.append(f"{text}: {', '.join(files[:SHOWN])}{more}")
+        if found.unsaved:
+            self.problems.append(
+                f"what was read cannot be kept in {self.ours['data']}: {found.unsaved}. Until this is fixed, a restart "
+                "sends lines again"
             )
 
 

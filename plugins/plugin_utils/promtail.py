@@ -17,12 +17,15 @@ from __future__ import annotations
 
 import os
 import re
+import urllib.parse
 import zoneinfo
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
+from ansible_collections.smolcluster.logging.plugins.module_utils import globs
+from ansible_collections.smolcluster.logging.plugins.plugin_utils import watcher
 
 # https://grafana.com/docs/loki/v3.6.x/send-data/promtail/stages/
 STAGES = frozenset(
@@ -30,7 +33,7 @@ STAGES = frozenset(
     "multiline non_indexed_labels output pack regex replace sampling static_labels structured_metadata template tenant "
     "timestamp".split()
 )
-SOURCE_KEYS = {"name", "paths", "format", "labels", "exclude"}
+SOURCE_KEYS = {"name", "paths", "format", "labels", "exclude", "follow"}
 OFFICIAL = "https://github.com/grafana/loki/releases/download"
 LAST_RELEASE = (3, 6, 11)
 NEW_GLIBC, NEW_GLIBC_SINCE = (2, 34), (3, 5, 7)
@@ -62,12 +65,13 @@ def level_template(words: dict[str, str]) -> str:
     return "{{ $level := ToUpper .Value }}" + text
 
 
-def preset_stages(preset: dict[str, Any], zone: str) -> list[dict[str, Any]]:
+def preset_stages(preset: dict[str, Any], zone: str, copies: str) -> list[dict[str, Any]]:
     """Pipeline stages of a format preset.
 
     Parameters:
         preset: see the head of this file.
         zone: IANA name of the time zone of lines without one, or `Local` for the node's own.
+        copies: folder of the watcher's copies.
     """
     first, *others = preset["time_layouts"]
     timestamp = {"source": "time", "format": first, "location": zone}
@@ -84,7 +88,12 @@ def preset_stages(preset: dict[str, Any], zone: str) -> list[dict[str, Any]]:
                 "max_lines": MULTILINE_LINES,
             }
         },
-        {"regex": {"expression": r".*/(?P<host>[^/]+?)(\.log)?$", "source": "filename"}},
+        {
+            "regex": {
+                "expression": watcher.path_expression(copies, r"(.*/)?(?P<host>[^/]+?)(\.log)?"),
+                "source": "filename",
+            }
+        },
     ]
     if "path_pattern" in preset:
         stages.append({"regex": {"expression": preset["path_pattern"], "source": "filename"}})
@@ -93,11 +102,13 @@ def preset_stages(preset: dict[str, Any], zone: str) -> list[dict[str, Any]]:
         {"regex": {"expression": preset["pattern"]}},
         {"template": {"source": "level", "template": level_template(preset.get("levels", {}))}},
         {"timestamp": timestamp},
-        {"labels": dict.fromkeys(["host", *preset["labels"]], "")},
+        {"labels": dict.fromkeys(["filename", "host", *preset["labels"]], "")},
     ]
 
 
-def scrape_configs(sources: list[dict[str, Any]], folder: str, node: str, zone: str) -> list[dict[str, Any]]:
+def scrape_configs(
+    sources: list[dict[str, Any]], folder: str, node: str, zone: str, copies: str
+) -> list[dict[str, Any]]:
     """Turn log sources into Promtail's scrape configs, one a source.
 
     Parameters:
@@ -105,6 +116,7 @@ def scrape_configs(sources: list[dict[str, Any]], folder: str, node: str, zone: 
         folder: folder of the format presets.
         node: value of the label `node`.
         zone: IANA name of the time zone of lines without one, or `Local`.
+        copies: folder of the watcher's copies, which the agent reads instead of the paths themselves.
     """
     formats = load_formats(folder)
     configs = []
@@ -113,16 +125,14 @@ def scrape_configs(sources: list[dict[str, Any]], folder: str, node: str, zone: 
         targets = [
             {
                 "targets": ["localhost"],
-                "labels": {
-                    **source.get("labels", {}),
-                    "node": node,
-                    "__path__": path,
-                    **({"__path_exclude__": source["exclude"]} if source.get("exclude") else {}),
-                },
+                "labels": {**source.get("labels", {}), "node": node, "__path__": pattern},
             }
-            for path in source["paths"]
+            for pattern in watcher.copy_patterns(source, copies)
         ]
-        stages = preset_stages(formats[chosen], zone) if isinstance(chosen, str) else chosen
+        if isinstance(chosen, str):
+            stages = preset_stages(formats[chosen], zone, copies)
+        else:
+            stages = watcher.with_path(chosen, copies)
         configs.append({"job_name": source["name"], "pipeline_stages": stages, "static_configs": targets})
     return configs
 
@@ -146,10 +156,38 @@ def source_problems(sources: Any, formats: list[str]) -> list[str]:
         good = isinstance(paths, list) and all(str(path).startswith("/") and str(path).isprintable() for path in paths)
         if not good or not paths:
             problems.append(f"{where}: paths must be a list of absolute paths without unprintable characters")
+        problems += [f"{where}: {text}" for text in [*name_of_source_problems(source), *pattern_problems(source)]]
         problems += [f"{where}: {text}" for text in format_problems(source.get("format"), formats)]
         labels = source.get("labels", {})
         if not isinstance(labels, dict) or not all(re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", str(key)) for key in labels):
             problems.append(f"{where}: labels must be a mapping of label names to values")
+    return problems
+
+
+def name_of_source_problems(source: dict[str, Any]) -> list[str]:
+    """What is wrong with the name of a source, which becomes the name of a folder on the node."""
+    name = source["name"]
+    if not isinstance(name, str) or name in (".", "..") or len(urllib.parse.quote(name, safe="")) > 200:
+        return ["the name must be a text of at most 200 characters (others than ASCII count more), and not . or .."]
+    return []
+
+
+def pattern_problems(source: dict[str, Any]) -> list[str]:
+    """What is wrong with the patterns of a source."""
+    problems = []
+    paths = source.get("paths")
+    patterns = [path for path in paths if isinstance(path, str)] if isinstance(paths, list) else []
+    exclude = source.get("exclude")
+    if exclude is not None and not isinstance(exclude, str):
+        problems.append("exclude must be one pattern of paths")
+    for pattern in [*patterns, *([exclude] if isinstance(exclude, str) else [])]:
+        try:
+            globs.check(pattern)
+        except globs.PatternError as error:
+            problems.append(f"the pattern {pattern} cannot be read: {error}")
+    follow = source.get("follow", [])
+    if not isinstance(follow, list) or not all(str(folder).startswith("/") for folder in follow):
+        problems.append("follow must be a list of absolute paths of folders")
     return problems
 
 

@@ -23,6 +23,7 @@ from plugins.module_utils import loki
 from tests.lab.harness import CONTROLLER, MINIS, Lab
 
 FOLDER = "/srv/training"  # on a disk that a reboot leaves alone, as /tmp is not
+ELSEWHERE = "/srv/elsewhere"  # where links of the watched folders may lead
 WRITER = (Path(__file__).parent / "writer.py").read_text()
 LOKI = "smolcluster-logging-loki-1"
 RECORD = STATE / "delivery.json"
@@ -30,7 +31,12 @@ LINE = re.compile(r"rank:(?P<rank>\d+) \| seq=(?P<seq>\d{6}) run=\w+ at=(?P<at>\
 SOURCES = [
     {
         "name": "smolcluster-worker",
-        "paths": ["/tmp/smolcluster-logs/worker-*.log", f"{FOLDER}/worker-*.log"],
+        "paths": [
+            "/tmp/smolcluster-logs/worker-*.log",
+            f"{FOLDER}/worker-*.log",
+            f"{ELSEWHERE}/ray/session_latest/logs/worker-*.log",
+        ],
+        "follow": [ELSEWHERE],
         "format": "smolcluster",
         "labels": {"job": "smolcluster-worker", "component": "worker"},
     }

@@ -101,7 +101,7 @@ def test_two_agents_on_the_same_files(cluster, training):
     by_hand = "/opt/promtail/current/promtail -config.file=/tmp/by-hand.yml"
     cluster.on(
         MINI,
-        "sed 's/9080/9081/; s#/var/lib/promtail/positions.yaml#/tmp/positions.yaml#' /etc/promtail/promtail.yml "
+        "sed 's/9080/9081/; s#/run/promtail/positions.yaml#/tmp/positions.yaml#' /etc/promtail/promtail.yml "
         f"> /tmp/by-hand.yml; setsid {by_hand} >/dev/null 2>&1 &",
     )
     try:

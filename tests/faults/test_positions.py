@@ -1,4 +1,4 @@
-"""The agent's positions file is damaged while the agent is away, which it was by a crash in an outage."""
+"""What is kept of how far logs were read is damaged while the agent is away, which it was by a crash in an outage."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from tests.lab.harness import MINIS
 
 STATE = "/var/lib/promtail"
 DAMAGE = {
-    "corrupt": f"printf 'positions:\\n  /srv: [1\\n' > {STATE}/positions.yaml",
-    "empty": f": > {STATE}/positions.yaml",
-    "NUL-filled": f"head -c 400 /dev/zero > {STATE}/positions.yaml",
-    "missing": f"rm {STATE}/positions.yaml",
-    "all state missing": f"rm {STATE}/positions.yaml {STATE}/checkpoint.json",
-    "read-only": f"chown root {STATE}/positions.yaml; chmod 0400 {STATE}/positions.yaml",
+    "corrupt": f"printf '{{\"files\": [1' > {STATE}/files.json",
+    "empty": f": > {STATE}/files.json",
+    "NUL-filled": f"head -c 400 /dev/zero > {STATE}/files.json",
+    "missing": f"rm {STATE}/files.json",
+    "all state missing": f"rm {STATE}/files.json {STATE}/started.json",
+    "read-only": f"chown root {STATE}/files.json; chmod 0400 {STATE}/files.json",
 }
 
 
 @pytest.mark.parametrize("damages", [list(DAMAGE)[:3], list(DAMAGE)[3:]], ids=", ".join)
-def test_positions_file_is_damaged(cluster, training, damages):
-    """Agent killed while Loki is down, then its positions file is damaged, on each mini otherwise"""
+def test_state_is_damaged(cluster, training, damages):
+    """Agent killed while Loki is down, then its state is damaged, on each mini otherwise"""
     training.start(MINIS, rate=100)
     training.wait_written(100)
     with store_down(cluster, training):

@@ -88,13 +88,14 @@ class Lab:
 
     def agent_pid(self, host: Host) -> str:
         """Process of the agent; `0` when it does not run."""
-        return self.on(host, "systemctl show promtail --property=MainPID --value")
+        main = "$(systemctl show promtail --property=MainPID --value)"
+        return self.on(host, f"pgrep --exact --parent {main} promtail || echo 0")
 
     def write(self, host: Host, name: str, text: str) -> None:
         """Append text to a log file of training on a host."""
         self.on(host, f"mkdir -p -m 1777 {LOGS} && cat >> {LOGS}/{name}", data=text)
 
-    def entries(self, query: str, count: int, hours: float = 48, timeout: float = 15) -> list[tuple[int, str, dict]]:
+    def entries(self, query: str, count: int, hours: float = 48, timeout: float = 60) -> list[tuple[int, str, dict]]:
         """Entries of a query, asked for until there are at least `count`.
 
         Returns:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.lab.harness import DUMMY, MINIS, Lab, release
 
+PROGRAMS = ["globs.py", "logfiles.py", "positions.py", "safe_open.py", "watcher.py"]
 ONE = ("--tags", "promtail", "--limit", MINIS[0].name)
 
 
@@ -41,7 +42,7 @@ def test_agent_that_does_not_come_up_is_put_back(lab: Lab, tmp_path):
     assert lab.on(mini, read) == before
     assert lab.on(mini, "systemctl is-active promtail") == "active"
     assert lab.deploy(*ONE).changed() == 0
-    assert lab.on(mini, "ls /opt/promtail").split() == [before.split()[-1], "current", "positions.py"]
+    assert lab.on(mini, "ls /opt/promtail").split() == [before.split()[-1], "current", *PROGRAMS]
 
 
 def test_clean_positions_reads_all_again_without_visible_duplicates(lab: Lab):
@@ -57,7 +58,8 @@ def test_clean_positions_reads_all_again_without_visible_duplicates(lab: Lab):
     assert play.code == 0, play.output
     assert "promtail : Deploy" not in play.output
     assert lab.agent_pid(mini) != before
-    read = 'promtail_read_lines_total{path="/tmp/smolcluster-logs/worker-rank0-clean.log"} 200'
+    copy = "/run/promtail/files/smolcluster-worker/tmp/smolcluster-logs/worker-rank0-clean.log"
+    read = f'promtail_read_lines_total{{path="{copy}"}} 200'
     metrics = "curl -s http://127.0.0.1:9080/metrics"
     deadline = time.monotonic() + 15
     while read not in lab.on(mini, metrics):
@@ -70,7 +72,7 @@ def test_set_up_by_hand_is_reported_and_on_request_retired(lab: Lab):
     by_hand = "/opt/promtail/current/promtail -config.file=/tmp/by-hand.yml"
     lab.on(
         mini,
-        "sed 's/9080/9081/; s#/var/lib/promtail/positions.yaml#/tmp/positions.yaml#' /etc/promtail/promtail.yml "
+        "sed 's/9080/9081/; s#/run/promtail/positions.yaml#/tmp/positions.yaml#' /etc/promtail/promtail.yml "
         f"> /tmp/by-hand.yml; touch /tmp/positions.yaml; setsid {by_hand} >/dev/null 2>&1 &",
     )
     left = "pgrep --exact promtail | wc -l; ls /tmp/positions.yaml 2>/dev/null; true"

@@ -1,0 +1,843 @@
+# Copyright (c) SmolCluster contributors
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The log files of all sources: found, opened, and copied line by line into files of our own, which the agent reads.
+
+A copy is begun anew when it has been read, and is no larger than `LARGEST`; what is to come waits in the log. The
+generations of a rotated log follow one another in one copy, the oldest first: Loki refuses what is more than an hour
+behind the newest line of its stream. An open log stays readable after it was renamed or removed.
+
+A log file is known again by its device, inode and first bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import sys
+import time
+import urllib.parse
+import urllib.request
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import globs
+import positions
+from safe_open import RefusedError, open_log, printable, resolve, within
+
+STATE, STARTED = "files.json", "started.json"
+HEAD = 1024  # bytes by which a file is known again
+CHUNK = 256 << 10  # bytes that are copied at a time
+LARGEST = 32 << 20  # bytes of one copy
+WAITING = 48 << 20  # bytes of all copies that the agent has not read yet
+ROLL = 1 << 20  # bytes of a copy that is read to its end, at which a new one is begun
+LONGEST_LINE = 8 << 20  # bytes; the agent needs several times a line's size to read it
+KEPT = 64 << 10  # bytes of the end of a longer line, which are shipped
+UNFINISHED = 5.0  # seconds that the last line of a rotated log may lack its end, before it is shipped without
+LIVELY = 10.0  # seconds after a log has grown in which it is looked at more often than in each scan
+PARKED = 600.0  # seconds without a new line after which the agent need not follow a log
+SAVED = 10.0  # seconds between two writes of the state
+REPORTED = 2.0  # seconds between two writes of the report
+ASKED = 15.0  # seconds between two questions to the agent
+MANY = 1000  # files that are named in the report
+# Seconds after which a line that the agent has read counts as delivered, when it repeated no request meanwhile. A
+# request that fails is repeated after 15 s at the latest (its timeout and backoff_config of the role).
+QUIET = 60.0
+# What rotation adds to a name: RotatingFileHandler and logrotate (`.1`), TimedRotatingFileHandler (`.2026-04-06_12`),
+# logrotate's dateext (`-20260406`).
+ROTATED = re.compile(r"(\.\d{1,4}|\.\d{4}-\d\d-\d\d(_\d\d(-\d\d){0,2})?|[.-]\d{8}([-_.T]?\d{2,6})?)$")
+# loguru puts it before the ending: `train.2026-04-06_12-00-00_123456.log`.
+ROTATED_INSIDE = re.compile(r"\.\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_\d{6}(?=\.\w+$)")
+PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip", ".lz4", ".Z")
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@lru_cache(1 << 16)
+def matches(pattern: str, path: str) -> bool:
+    """See `globs.matches`."""
+    return globs.matches(pattern, path)
+
+
+def unrotated(name: str, pattern: re.Pattern[str], names: set[str]) -> str | None:
+    """Name of the log that a file is or was; none when it is not watched.
+
+    Parameters:
+        name: the file's name.
+        pattern: expression of the names that are watched.
+        names: all names in the folder.
+    """
+    if name.endswith(PACKED):
+        return None
+    watched = bool(pattern.fullmatch(name))
+    for base in (ROTATED.sub("", name), ROTATED_INSIDE.sub("", name)):
+        # `train.1` may be a log of its own; it is an older `train` where that is there, too.
+        if base not in ("", name) and pattern.fullmatch(base) and (not watched or base in names):
+            return base
+    return name if watched else None
+
+
+@dataclass(eq=False)
+class Generation:
+    """One file of a log; rotation makes further ones.
+
+    Parameters:
+        log: path of the log, without what rotation adds.
+        key: device and inode.
+        head: length and SHA-256 of the first bytes.
+        read: offset up to which the agent has read it.
+        done: whether all of it is delivered, and it is closed.
+        size: its size when it was done.
+        started: offset at which the agent began to read it at its last start.
+        left_out: bytes of lines that were too long.
+        handle: the open file; none while it is only remembered.
+        current: whether it has the log's name.
+        fed: offset up to which it is copied.
+        searched: offset up to which the line at `fed` has no end.
+        unfinished: since when its last line lacks an end.
+        quiet: since when the agent has read all of it, and it has no name of a log.
+    """
+
+    log: str
+    key: tuple[int, int]
+    head: tuple[int, str]
+    read: int = 0
+    done: bool = False
+    size: int = -1
+    started: int = 0
+    left_out: int = 0
+    handle: int | None = None
+    current: bool = False
+    fed: int = 0
+    searched: int = 0
+    unfinished: float | None = None
+    quiet: float | None = None
+
+    def grown(self, path: str) -> bool:
+        """Whether somebody writes on in a rotated file that was closed as delivered.
+
+        Parameters:
+            path: its path now.
+        """
+        try:
+            return self.done and os.lstat(path).st_size != self.size
+        except OSError:
+            return True
+
+    def length(self) -> int:
+        """Size of the open file in bytes; of one that is out of reach, as on a network drive, what is known of it."""
+        try:
+            return os.fstat(self.handle).st_size
+        except OSError:
+            return self.fed
+
+    def replaced(self) -> bool:
+        """Whether the open file does not begin as it did: somebody has written it anew."""
+        return head_of(self.handle, self.head[0]) != self.head
+
+
+@dataclass(eq=False)
+class Log:
+    """A log and its copy.
+
+    Parameters:
+        copy: path of the copy.
+        partial: path at which a new copy is made.
+        generations: its open files, the oldest first.
+        handle: the open copy; none while there is nothing to read.
+        written: bytes of the copy.
+        consumed: bytes of the copy that the agent has read.
+        pieces: what the copy holds, in its order: offset in it, file, offset there, length, and whether it is a part
+            of that file as it is.
+        grew: when it has last got a line, by the monotonic clock.
+        read_since: since when the agent has read all of the copy.
+        stale: position that the agent has saved for the copy before this one.
+    """
+
+    copy: Path
+    partial: Path
+    generations: list[Generation] = field(default_factory=list)
+    handle: int | None = None
+    written: int = 0
+    consumed: int = 0
+    pieces: deque[tuple[int, Generation, int, int, bool]] = field(default_factory=deque)
+    grew: float = 0.0
+    read_since: float | None = None
+    stale: int | None = None
+
+    def put(self, data: bytes, generation: Generation, offset: int, length: int) -> None:
+        """Append lines to the copy.
+
+        Parameters:
+            data: the lines.
+            generation: the file that they are from.
+            offset: where they begin there.
+            length: bytes that they have there.
+        """
+        if self.handle is None:
+            self._open()
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(self.handle, view) :]
+        except OSError:
+            # No half line: the rest would become one of its own.
+            os.ftruncate(self.handle, self.written)
+            raise
+        same = len(data) == length
+        last = self.pieces[-1] if self.pieces else None
+        if last and same and last[4] and last[1] is generation and last[2] + last[3] == offset:
+            self.pieces[-1] = (last[0], generation, last[2], last[3] + length, True)
+        else:
+            self.pieces.append((self.written, generation, offset, length, same))
+        self.written += len(data)
+        self.read_since = None
+        generation.fed = generation.searched = offset + length
+
+    def _open(self) -> None:
+        """Begin a new copy, in place of one that is read to its end."""
+        self.copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Not in the folder of the copy, where the agent looks for files.
+        handle = os.open(self.partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            os.replace(self.partial, self.copy)
+        except OSError:
+            os.close(handle)
+            raise
+        self._forget(handle)
+
+    def _forget(self, handle: int | None) -> None:
+        """Go on with another copy, or with none."""
+        if self.handle is not None:
+            os.close(self.handle)
+        self.handle, self.stale = handle, self.consumed or self.stale
+        self.written = self.consumed = 0
+        self.pieces.clear()
+
+    def close(self) -> None:
+        """Remove the copy."""
+        if self.handle is not None:
+            self.copy.unlink(missing_ok=True)
+            self._forget(None)
+
+    def begin_again(self, file: Generation) -> None:
+        """Copy a file from its beginning; what the copy still holds of it was in it before."""
+        before = Generation(file.log, file.key, file.head)
+        self.pieces = deque((piece[0], before if piece[1] is file else piece[1], *piece[2:]) for piece in self.pieces)
+        file.fed = file.searched = file.read = file.started = 0
+        file.head, file.unfinished = head_of(file.handle, HEAD), None
+
+    def agent_read(self, position: int, now: float) -> None:
+        """Note how far the agent has read the copy.
+
+        Parameters:
+            position: bytes of the copy.
+            now: the monotonic clock.
+        """
+        if position == self.stale:
+            return
+        self.stale = None
+        self.consumed = min(position, self.written)
+        while self.pieces:
+            start, generation, offset, length, same = self.pieces[0]
+            over = self.consumed - start
+            if over < length and same:
+                generation.read = max(generation.read, offset + max(0, over))
+                break
+            end = self.pieces[1][0] if len(self.pieces) > 1 else self.written
+            if self.consumed < end:
+                break
+            generation.read = max(generation.read, offset + length)
+            self.pieces.popleft()
+        if self.consumed < self.written:
+            self.read_since = None
+        elif self.read_since is None:
+            self.read_since = now
+
+    def roll(self, now: float) -> None:
+        """Begin a new copy where this one has become large, and has been read to its end for a moment.
+
+        The agent notices a new file of the name only while it waits at the end of the old one (grafana/tail,
+        polling.go).
+        """
+        if (
+            self.handle is not None
+            and self.written > ROLL
+            and self.read_since is not None
+            and now - self.read_since > 0.2
+        ):
+            self._open()
+
+
+@dataclass
+class Source:
+    """One source of the settings, and its logs.
+
+    Parameters:
+        name: its name.
+        patterns: its paths, without `{…}`.
+        exclude: pattern of paths to leave out; empty for none.
+        follow: folders into which links may lead.
+        starts: expressions of a line that begins an entry; none where each line is one, or where it is not known.
+        unknown_start: whether entries have several lines and their beginning cannot be recognised.
+        files: all files that are known, by device and inode.
+        logs: logs with open files, by their path.
+        seen: what was found by the last scan: inode and file by path.
+    """
+
+    name: str
+    patterns: list[str]
+    exclude: str
+    follow: list[str]
+    starts: list[re.Pattern[str]]
+    unknown_start: bool
+    files: dict[tuple[int, int], Generation] = field(default_factory=dict)
+    logs: dict[str, Log] = field(default_factory=dict)
+    seen: dict[str, tuple[int, Generation]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, settings: dict) -> Source:
+        """Make one from its settings."""
+        starts, unknown = [], bool(settings.get("unknown_start"))
+        if settings.get("entry_start"):
+            try:
+                starts = [re.compile(settings["entry_start"], re.ASCII)]
+            except re.error:  # to another version of Python
+                unknown = True
+        return cls(
+            settings["name"],
+            [found for path in settings["paths"] for found in globs.alternatives(path)],
+            settings.get("exclude") or "",
+            settings.get("follow") or [],
+            starts,
+            unknown,
+        )
+
+
+class LogFiles:
+    """The logs of all sources.
+
+    Parameters:
+        state: folder in which is kept what was read.
+        folder: folder of the copies; made anew.
+        report: file for the status.
+        agent_positions: file in which the agent saves how far it has read the copies.
+        sources: the sources.
+        port: TCP port of the agent's metrics on 127.0.0.1.
+    """
+
+    def __init__(
+        self, state: Path, folder: Path, report: Path, agent_positions: Path, sources: list[Source], port: int
+    ) -> None:
+        self.state, self.folder, self.report, self.agent_positions = state, folder, report, agent_positions
+        self.sources, self.port = sources, port
+        self.refused: dict[str, str] = {}
+        self.unsaved = ""
+        self._saved_text, self._saved_at = "", 0.0
+        self._reported, self._reported_at = "", 0.0
+        # When the agent was asked, since when it has repeated no request, and how many it had repeated by then.
+        self._asked: tuple[float, float, float | None] = (0.0, 0.0, None)
+        self._positions: tuple[object, dict[str, int]] = (None, {})
+        clean = self._restore()
+        remove_tree(folder)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        positions.remove(agent_positions)
+        self.scan()
+        self._set_back(clean)
+        self.save(clean=False)
+
+    def _restore(self) -> bool:
+        """Remember the files of the last run; as they were at its start, where the newer file is damaged.
+
+        Returns:
+            Whether the agent ended by itself then, having delivered all that it had read.
+        """
+        for path in (self.state / STATE, self.state / STARTED):
+            try:
+                known = json.loads(path.read_text("ascii"))
+                for entry in known["files"]:
+                    self._remember(entry)
+                return bool(known["clean"])
+            except FileNotFoundError:
+                if path.name == STATE:  # somebody wants all to be read again
+                    return True
+            except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+                print(f"{path} is damaged ({str(error)[:80]})", file=sys.stderr)
+                for source in self.sources:
+                    source.files.clear()
+        return False
+
+    def _remember(self, entry: dict) -> None:
+        """Know a file of the last run, if its source is still there."""
+        for source in self.sources:
+            if source.name == entry["source"]:
+                file = Generation(
+                    str(entry["log"]),
+                    (int(entry["key"][0]), int(entry["key"][1])),
+                    (int(entry["head"][0]), str(entry["head"][1])),
+                    int(entry["read"]),
+                    bool(entry["done"]),
+                    int(entry["size"]),
+                    int(entry["started"]),
+                    int(entry["left_out"]),
+                )
+                source.files[file.key] = file
+
+    def _set_back(self, clean: bool) -> None:
+        """Decide where each file is copied from: where the agent stopped reading, or before, where it was killed.
+
+        What it held then is lost: at most a batch, and the entries in its stages. Never is more read again than since
+        its last start: what was read before that had been delivered, or was read again then.
+
+        Parameters:
+            clean: whether it ended by itself.
+        """
+        again = 0
+        for source in self.sources:
+            for log in source.logs.values():
+                left = positions.REWIND
+                for file in reversed(log.generations):
+                    begin = file.read = min(file.read, file.length()) if file.read <= file.length() else 0
+                    if not clean and file.read and left > 0:
+                        if source.unknown_start:
+                            begin = min(file.started, file.read)
+                        else:
+                            found, seen = positions.rewound(file.handle, file.read, source.starts, left)
+                            begin, left = max(found, min(file.started, file.read)), left - seen
+                    again += file.read - begin
+                    file.read = file.fed = file.searched = file.started = begin
+        if again:
+            print(f"{again} bytes are read again", file=sys.stderr)
+
+    def scan(self) -> None:
+        """Look into all folders."""
+        self.refused = {}
+        zones = {source.name: self._zones(source) for source in self.sources}
+        common = [zone for found in zones.values() for zone in found.values()]
+        for source in self.sources:
+            follow = [resolve(folder)[0] for folder in source.follow]
+            self._scan(source, zones[source.name], common, follow)
+
+    def _zones(self, source: Source) -> dict[str, str]:
+        """Folder of each pattern that may be looked into, links of root followed.
+
+        A link in it that another account can change is followed only into a folder that the source names.
+        """
+        zones = {}
+        for pattern in source.patterns:
+            fixed = globs.fixed_part(pattern)
+            try:
+                zone, link = resolve(fixed)
+            except OSError:  # it changes just now
+                continue
+            if link:
+                target = os.path.realpath(fixed)
+                if not within(target + "/", [resolve(folder)[0] for folder in source.follow]):
+                    self.refused[link] = (
+                        f"a link to {target} in the path of the source {source.name}; `follow` allows it"
+                    )
+                    continue
+                zone = target
+            zones[pattern] = zone
+        return zones
+
+    def _scan(self, source: Source, zones: dict[str, str], common: list[str], follow: list[str]) -> None:
+        """Find the files of one source.
+
+        Parameters:
+            source: the source.
+            zones: see `_zones`.
+            common: folders of all sources.
+            follow: folders into which links of this source may lead.
+        """
+        found: dict[str, tuple[int, Generation]] = {}
+        fresh: list[tuple[tuple, str, str, int, int, os.stat_result]] = []
+        for pattern, zone in zones.items():
+            fixed = globs.fixed_part(pattern)
+            for path, log, inode, is_link in listed(pattern):
+                if path in found or (
+                    source.exclude and (matches(source.exclude, path) or matches(source.exclude, log))
+                ):
+                    continue
+                known = source.seen.get(path)
+                if known and known[0] == inode and not is_link and not known[1].grown(path):
+                    found[path] = known
+                    continue
+                try:
+                    handle, status = open_log(path, fixed, zone, common, follow)
+                except RefusedError as error:
+                    if str(error):
+                        self.refused[path] = str(error)
+                    continue
+                fresh.append(((is_link, path == log, status.st_mtime), path, log, inode, handle, status))
+        # What is a link comes last: its target may be watched itself. A log comes after its older generations.
+        for _, path, log, inode, handle, status in sorted(fresh):
+            try:
+                found[path] = (inode, self._take(source, path, log, handle, status))
+            except OSError as error:
+                os.close(handle)
+                self.refused[path] = f"it cannot be read: {error.strerror}"
+        present = {id(file) for _, file in found.values()}
+        for _, file in source.seen.values():
+            if file.done and id(file) not in present:
+                source.files.pop(file.key, None)
+        source.seen = found
+        current = {id(file) for path, (_, file) in found.items() if path == file.log}
+        for file in source.files.values():
+            file.current = id(file) in current
+
+    def _take(self, source: Source, path: str, log: str, handle: int, status: os.stat_result) -> Generation:
+        """Know a file that was opened, and keep it open where it was not.
+
+        Parameters:
+            source: its source.
+            path: its path now.
+            log: path of the log that it is or was.
+            handle: the open file; this function keeps or closes it.
+            status: its status.
+        """
+        key = (status.st_dev, status.st_ino)
+        file = source.files.get(key)
+        if file and file.handle is None and head_of(handle, file.head[0]) != file.head:
+            # Another file has got the inode.
+            del source.files[key]
+            file = None
+        if file and (file.handle is not None or (file.done and file.size == status.st_size)):
+            os.close(handle)
+            return file
+        if not file:
+            file = source.files[key] = Generation(log, key, head_of(handle, HEAD))
+        file.handle, file.done = handle, False
+        file.fed = file.searched = file.read
+        owner = source.logs.get(file.log)
+        if owner is None:
+            copy = Path(f"{self.folder}/{urllib.parse.quote(source.name, safe='')}{copy_path(file.log)}")
+            owner = source.logs[file.log] = Log(copy, self.folder / ".new")
+        owner.grew = time.monotonic()
+        # One that was rotated away before it was seen comes before the log.
+        late = path != log and owner.generations and owner.generations[-1].current
+        owner.generations.insert(len(owner.generations) - bool(late), file)
+        return file
+
+    def feed(self, all_logs: bool) -> bool:
+        """Copy what is new.
+
+        Parameters:
+            all_logs: whether to look at all logs, and not only at those that have grown lately.
+
+        Returns:
+            Whether a log has grown lately.
+        """
+        now = time.monotonic()
+        logs = [(path, log) for source in self.sources for path, log in source.logs.items()]
+        read = self._read() if any(log.pieces for _, log in logs) else {}
+        waiting = 0
+        for _, log in logs:
+            if log.pieces:
+                log.agent_read(read.get(str(log.copy), log.consumed), now)
+            waiting += log.written - log.consumed
+        lively = False
+        for path, log in logs:
+            if not all_logs and now - log.grew > LIVELY:
+                continue
+            try:
+                log.roll(now)
+                waiting += self._feed(log, WAITING - waiting, now, check=all_logs)
+            except OSError as error:  # no space for the copy, or a path that is too long with the folder of copies
+                self.refused[path] = f"it cannot be copied: {error.strerror}"
+            lively = lively or now - log.grew < LIVELY
+        return lively
+
+    def _read(self) -> dict[str, int]:
+        """How far the agent has read the copies; looked up when it has saved anew."""
+        try:
+            status = os.stat(self.agent_positions)
+        except OSError:
+            return {}
+        version = (status.st_ino, status.st_mtime_ns)
+        if version != self._positions[0]:
+            self._positions = (version, positions.saved(self.agent_positions))
+        return self._positions[1]
+
+    def _feed(self, log: Log, room: int, now: float, check: bool) -> int:
+        """Copy what is new of one log.
+
+        Parameters:
+            log: the log.
+            room: bytes that may be copied.
+            now: the monotonic clock.
+            check: whether to look if a file was written anew.
+
+        Returns:
+            Bytes that were copied.
+        """
+        before = total = 0
+        for number, file in enumerate(log.generations):
+            length = file.length()
+            if length < file.fed or (check and length > file.fed and file.replaced()):
+                log.begin_again(file)
+            while file.fed < length and total < room and log.written < LARGEST:
+                before = log.written
+                if not self._copy(log, file, length, rotated=number < len(log.generations) - 1 or not file.current):
+                    break
+                total += max(0, log.written - before)
+                log.grew = now
+            if file.fed < length and file.unfinished is None:
+                break  # the rest of it comes before the next one
+        return total
+
+    def _copy(self, log: Log, file: Generation, length: int, rotated: bool) -> bool:
+        """Copy the next lines of a file.
+
+        Parameters:
+            log: its log.
+            file: the file.
+            length: its size.
+            rotated: whether nobody is to write on in it.
+
+        Returns:
+            Whether anything was copied.
+        """
+        block = os.pread(file.handle, CHUNK, file.fed) if file.searched == file.fed else b""
+        end = block.rfind(b"\n") + 1
+        if end:
+            file.unfinished = None
+            log.put(block[:end], file, file.fed, end)
+            return True
+        # A line that is longer than a block, or has no end yet.
+        offset = max(file.searched, file.fed + len(block))
+        while offset < length:
+            offset = data_after(file.handle, offset)
+            block = os.pread(file.handle, CHUNK, offset)
+            at = block.find(b"\n")
+            if at >= 0:
+                self._long_line(log, file, offset + at + 1)
+                return True
+            if not block:
+                break
+            offset += len(block)
+        file.searched = min(offset, length)
+        if not rotated:
+            return False
+        file.unfinished = file.unfinished or time.monotonic()
+        if time.monotonic() - file.unfinished < UNFINISHED:
+            return False
+        self._long_line(log, file, length)
+        return True
+
+    def _long_line(self, log: Log, file: Generation, end: int) -> None:
+        """Copy a line of more than a block, or without an end; of one that is too long its last part only.
+
+        Parameters:
+            log: its log.
+            file: the file.
+            end: offset behind the line.
+        """
+        file.unfinished = None
+        begin = file.fed
+        if end - begin > LONGEST_LINE:
+            begin = end - KEPT
+            file.left_out += begin - file.fed
+        data = os.pread(file.handle, end - begin, begin)
+        if begin != file.fed:
+            # What a sparse file has before its text, and all but the last frame of a progress bar.
+            data = data.rstrip(b"\r\n").lstrip(b"\0").rpartition(b"\r")[2] + b"\n"
+            name = printable(file.log)
+            print(f"{name}: {begin - file.fed} bytes at {file.fed} are left out, a line too long", file=sys.stderr)
+        elif not data.endswith(b"\n"):
+            data += b"\n"
+        log.put(data, file, file.fed, end - file.fed)
+
+    def retire(self) -> None:
+        """Close what is rotated away or removed and delivered, and the copies of logs that are silent."""
+        now = time.monotonic()
+        old, silent = [], []
+        for source in self.sources:
+            for path, log in source.logs.items():
+                for file in log.generations:
+                    if file.current or file.read < file.length():
+                        file.quiet = None
+                    elif file.quiet is None:
+                        file.quiet = now
+                    elif now - file.quiet >= QUIET:
+                        old.append((source, path, file))
+                if log.handle is not None and not log.pieces and now - log.grew >= PARKED:
+                    silent.append(log)
+        if not (old or silent) or not self._delivered(now):
+            return
+        for log in silent:
+            log.close()
+        for source, path, file in old:
+            file.done, file.size = True, file.length()
+            os.close(file.handle)
+            file.handle = None
+            log = source.logs[path]
+            log.generations.remove(file)
+            if not log.generations:
+                log.close()
+                del source.logs[path]
+            if id(file) not in {id(known) for _, known in source.seen.values()}:
+                del source.files[file.key]
+
+    def _delivered(self, now: float) -> bool:
+        """Whether the agent has repeated no request for `QUIET` seconds."""
+        asked, since, before = self._asked
+        if now - asked >= ASKED:
+            repeated = self._repeated()
+            if repeated is None or repeated != before:
+                since = now
+            self._asked = (now, since, repeated)
+        return self._asked[2] is not None and now - self._asked[1] >= QUIET
+
+    def _repeated(self) -> float | None:
+        """How many requests the agent has repeated since its start; none when it does not answer."""
+        try:
+            with DIRECT.open(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
+                lines = answer.read().decode("utf-8", "replace").splitlines()
+        except (OSError, ValueError):
+            return None
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("promtail_batch_retries_total"))
+
+    def save(self, clean: bool) -> None:
+        """Keep what was read for the next start.
+
+        Parameters:
+            clean: whether the agent has ended by itself, and so has delivered all that it had read.
+        """
+        entries = []
+        for source in self.sources:
+            for file in source.files.values():
+                if file.handle is not None and file.head[0] < min(HEAD, file.length()):
+                    with suppress(OSError):
+                        file.head = head_of(file.handle, HEAD)
+                fields = ("log", "key", "head", "read", "done", "size", "started", "left_out")
+                entries.append({"source": source.name} | {name: getattr(file, name) for name in fields})
+        text = json.dumps({"clean": clean, "files": entries})
+        if text == self._saved_text:
+            return
+        try:
+            positions.replace(self.state / STATE, text)
+            if not self._saved_text:
+                positions.replace(self.state / STARTED, text)
+            self._saved_text, self.unsaved = text, ""
+        except OSError as error:
+            self.unsaved = str(error)
+            print(f"{self.state / STATE} cannot be written: {error}", file=sys.stderr)
+        self._saved_at = time.monotonic()
+
+    def keep(self) -> None:
+        """Write state and report, where it is time to."""
+        if time.monotonic() - self._saved_at >= SAVED:
+            self.save(clean=False)
+        if time.monotonic() - self._reported_at < REPORTED:
+            return
+        self._reported_at = time.monotonic()
+        files = [
+            {"path": printable(path), "read": log.generations[-1].read, "size": log.generations[-1].length()}
+            for source in self.sources
+            for path, log in source.logs.items()
+            if log.generations
+        ]
+        left_out = [file for source in self.sources for file in source.files.values() if file.left_out]
+        text = json.dumps(
+            {
+                "files": files[:MANY],
+                "count": len(files),
+                "backlog": sum(
+                    file.length() - file.read
+                    for source in self.sources
+                    for log in source.logs.values()
+                    for file in log.generations
+                ),
+                "refused": [
+                    {"path": printable(path), "reason": why} for path, why in sorted(self.refused.items())[:MANY]
+                ],
+                "left_out": [{"path": printable(file.log), "bytes": file.left_out} for file in left_out[:MANY]],
+                "unsaved": self.unsaved,
+            }
+        )
+        if text != self._reported:
+            try:
+                positions.replace(self.report, text, sync=False)
+                self._reported = text
+            except OSError as error:
+                print(f"{self.report} cannot be written: {error}", file=sys.stderr)
+
+    def end(self, clean: bool) -> None:
+        """Note how far the agent had read when it ended.
+
+        Parameters:
+            clean: whether it ended by itself, having delivered all that it had read.
+        """
+        read = positions.saved(self.agent_positions)
+        for source in self.sources:
+            for log in source.logs.values():
+                log.agent_read(read.get(str(log.copy), log.consumed), time.monotonic())
+        self.save(clean)
+
+
+def copy_path(path: str) -> str:
+    """Path of the copy of a log below the folder of its source; a name that has become too long is shortened."""
+    names = printable(path).split("/")
+    for number, name in enumerate(names):
+        if len(name.encode()) > 255:
+            digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+            names[number] = name.encode()[:200].decode("utf-8", "ignore") + f"~{digest}"
+    return "/".join(names)
+
+
+def data_after(handle: int, offset: int) -> int:
+    """First offset from one on that is not in a hole of a sparse file."""
+    try:
+        return os.lseek(handle, offset, os.SEEK_DATA)
+    except (OSError, AttributeError):  # only a hole follows, or the file system does not know
+        return offset
+
+
+def head_of(handle: int, size: int) -> tuple[int, str]:
+    """Length in bytes and SHA-256 of a file's first bytes.
+
+    Parameters:
+        handle: the open file.
+        size: how many bytes at most.
+    """
+    data = os.pread(handle, size, 0)
+    return len(data), hashlib.sha256(data).hexdigest()
+
+
+def listed(pattern: str) -> Iterator[tuple[str, str, int, bool]]:
+    """Files that a pattern without `{…}` names, older generations included.
+
+    Returns:
+        Path, path of the log that it is or was, inode of the entry in the folder, and whether a link is on the way.
+    """
+    *_, last = pattern.rstrip("/").split("/")
+    name = globs.name_expression(last)
+    for folder in globs.folders(pattern):
+        try:
+            with os.scandir(folder) as entries:
+                found = {entry.name: entry for entry in entries}
+        except OSError:
+            continue
+        names = set(found)
+        for entry in found.values():
+            if (base := unrotated(entry.name, name, names)) is not None:
+                path = os.path.join(folder, entry.name)
+                yield path, os.path.join(folder, base), entry.inode(), entry.is_symlink()
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder and what is in it; nothing that a link leads to."""
+    if folder.is_dir() and not folder.is_symlink():
+        for entry in os.scandir(folder):
+            remove_tree(Path(entry.path)) if entry.is_dir(follow_symlinks=False) else os.unlink(entry.path)
+        if os.listdir(folder):
+            return
+        try:
+            folder.rmdir()
+        except OSError:  # it is the service manager's
+            return
