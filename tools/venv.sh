@@ -1,6 +1,7 @@
 #!/bin/sh
 # Makes .venv: a link to a virtual environment in the cache, so that a second clone is ready at once.
 # Usage: tools/venv.sh; PYTHON=/path/to/python3 overrides the search for the newest Python.
+# With --print it leaves .venv alone and prints the folder of the environment.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -29,11 +30,11 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/smolcluster-logging/venv
 venv=$cache/$key
 
 if [ ! -e "$venv/complete" ]; then
-    echo "Python tools: installing $pins with $("$python" --version) (about a minute, once)"
+    echo "Python tools: installing $pins with $("$python" --version) (about a minute, once)" >&2
     rm -rf "$venv"
     mkdir -p "$cache"
     "$python" -m venv "$venv"
     "$venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes --requirement "$pins"
     touch "$venv/complete"
 fi
-ln -sfn "$venv" .venv
+if [ "${1:-}" = --print ]; then echo "$venv"; else ln -sfn "$venv" .venv; fi

@@ -37,7 +37,8 @@ DOCKER_SOCKETS = (".docker/run", ".orbstack/run", ".colima/default", ".config/co
 def output(*words: str) -> str:
     """What a program prints; empty when it is missing or takes longer than 20 s. Its exit code does not matter."""
     try:
-        done = subprocess.run(
+        # AnsibleModule.run_command has no time limit.
+        done = subprocess.run(  # pylint: disable=ansible-bad-function
             words, capture_output=True, text=True, errors="replace", timeout=20, check=False, stdin=subprocess.DEVNULL
         )
     except (OSError, subprocess.TimeoutExpired):
@@ -153,7 +154,8 @@ def unreadable(pattern: str, user: str) -> str | None:
         # Not those of nobody, which macOS keeps as -2.
         uid, gid, groups = STRANGER, STRANGER, []
     command = ["/bin/ls", str(there)] if there == folder else ["/bin/test", "-x", str(there)]
-    done = subprocess.run(
+    # AnsibleModule.run_command cannot act as another account.
+    done = subprocess.run(  # pylint: disable=ansible-bad-function
         command,
         user=uid,
         group=gid,

@@ -156,7 +156,7 @@ class Launchd:
 
     def _disabled(self) -> bool:
         """Whether somebody has disabled the job; newer systems write `disabled`, older ones `true`."""
-        _, out, _ = self._run([LAUNCHCTL, "print-disabled", self._domain])
+        out = self._run([LAUNCHCTL, "print-disabled", self._domain])[1]
         return bool(re.search(rf'"{re.escape(self.name)}" => (disabled|true)\s*$', out, re.MULTILINE))
 
     def state(self) -> State:
@@ -259,7 +259,7 @@ class Launchd:
         fields = self._print()
         if fields is None:
             return
-        _, out, err = self._run([LAUNCHCTL, "bootout", self._target])
+        _code, out, err = self._run([LAUNCHCTL, "bootout", self._target])
         end = time.monotonic() + int(fields.get("exit timeout", 0)) + GONE_AFTER
         while self._print() is not None:
             if time.monotonic() > end:

@@ -26,7 +26,7 @@ def interpreter() -> str:
 def glibc() -> str | None:
     """Version of the GNU C library, for example `2.36`; none on other C libraries (musl)."""
     try:
-        name, _, version = os.confstr("CS_GNU_LIBC_VERSION").partition(" ")
+        name, _space, version = os.confstr("CS_GNU_LIBC_VERSION").partition(" ")
     except (ValueError, AttributeError):
         return None
     return version if name == "glibc" else None

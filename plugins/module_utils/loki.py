@@ -71,7 +71,7 @@ def streams(url: str, query: str, start: int, end: int, limit: int = PAGE) -> li
         LokiError: see `get`.
     """
     parameters = {"query": query, "start": start, "end": end, "limit": limit, "direction": "backward"}
-    text, _ = get(url, "/loki/api/v1/query_range", parameters)
+    text = get(url, "/loki/api/v1/query_range", parameters)[0]
     return json.loads(text)["data"]["result"]
 
 
@@ -82,7 +82,7 @@ def skew(url: str) -> float:
         LokiError: see `get`; also when the answer has no date.
     """
     before = time.time()
-    _, clock = get(url, "/ready")
+    clock = get(url, "/ready")[1]
     if clock is None:
         raise LokiError(f"{url} gives no date")
     # The header is cut to whole seconds.
@@ -103,5 +103,5 @@ def instant(url: str, query: str, moment: float | None = None) -> list[dict]:
     Raises:
         LokiError: see `get`.
     """
-    text, _ = get(url, "/loki/api/v1/query", {"query": query} | ({"time": moment} if moment else {}))
+    text = get(url, "/loki/api/v1/query", {"query": query} | ({"time": moment} if moment else {}))[0]
     return json.loads(text)["data"]["result"]

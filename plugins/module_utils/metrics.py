@@ -38,7 +38,7 @@ class Metrics:
 
     def total(self, name: str) -> float:
         """Sum over all samples of a name; 0 without any."""
-        return sum(value for sample, _, value in self._samples if sample == name)
+        return sum(value for sample, _labels, value in self._samples if sample == name)
 
     def by(self, name: str, label: str) -> dict[str, float]:
         """Sums over the samples of a name, by a label's value."""

@@ -57,7 +57,7 @@ class Systemd:
         if not self.present():
             return State()
         wanted = "LoadState,ActiveState,MainPID,UnitFileState,NRestarts,FragmentPath"
-        _, out, _ = self._run(["systemctl", "show", self.name, f"--property={wanted}"])
+        out = self._run(["systemctl", "show", self.name, f"--property={wanted}"])[1]
         known = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
         pid = main = int(known.get("MainPID") or 0)
         if os.path.basename(linux.executable(main) or "").startswith("python"):
@@ -150,5 +150,5 @@ class Systemd:
             seconds: how old they may be; none is any age.
         """
         words = ["journalctl", "--unit", self.name, f"--lines={lines}", "--no-pager", "--output=cat"]
-        _, out, _ = self._run([*words, *([f"--since=-{seconds}s"] if seconds else [])])
+        out = self._run([*words, *([f"--since=-{seconds}s"] if seconds else [])])[1]
         return out.strip()

@@ -38,7 +38,7 @@ codename: {description: C(VERSION_CODENAME) of os-release(5)., returned: always,
 managed: {description: Whether systemd is the init system; always on a Mac., returned: always, type: bool}
 uid: {description: Number of the account that was asked., returned: always, type: int}
 gid: {description: Number of that account's group., returned: always, type: int}
-home: {description: Home folder of the account that was asked., returned: always, type: path}
+home: {description: Home folder of the account that was asked., returned: always, type: str}
 environment:
   description: Variables with which Docker's client finds the engine; empty where it finds it by itself.
   returned: always
@@ -71,7 +71,7 @@ from ansible_collections.smolcluster.logging.plugins.module_utils import darwin,
 
 def output(module: AnsibleModule, *words: str) -> str:
     """What a command prints; empty when it fails."""
-    code, out, _ = module.run_command(list(words))
+    code, out, _err = module.run_command(list(words))
     return "" if code else out.strip()
 
 
@@ -81,7 +81,7 @@ def os_release() -> dict[str, str]:
         lines = Path("/etc/os-release").read_text().splitlines()
     except OSError:
         return {}
-    return {name: value.strip("\"'") for name, _, value in (line.partition("=") for line in lines)}
+    return {name: value.strip("\"'") for name, _equals, value in (line.partition("=") for line in lines)}
 
 
 def engine_of(module: AnsibleModule, docker: str) -> str:

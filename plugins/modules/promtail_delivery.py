@@ -13,7 +13,10 @@ description:
   - A file that was not there before is removed at the end, and so are its folders.
 author: [SmolCluster contributors (@smolcluster)]
 attributes:
-  check_mode: {support: partial, description: Writes no line; looks whether agent and Loki answer.}
+  check_mode:
+    support: partial
+    description: Proves less in check mode.
+    details: No line is written; whether the agent runs and Loki answers is still checked.
   diff_mode: {support: none, description: It changes nothing that stays.}
 options:
   loki_url: {description: Base address of Loki., type: str, required: true}

@@ -22,7 +22,7 @@ options:
     description: Release archive on the node; needed when O(version) is not installed. Removed afterwards.
     type: path
   reinstall: {description: Unpack O(archive) though the version is installed., type: bool, default: false}
-  config: {description: The configuration as data, for the check., type: dict, required: true}
+  config: {description: "The configuration as data, for the check.", type: dict, required: true}
   config_file: {description: Where the configuration belongs., type: path, required: true}
   unit_file: {description: Where the unit belongs., type: path, required: true}
   files:

@@ -66,7 +66,10 @@ archive:
   description: SHA-256 of the archive that the version was unpacked from; null when it is not installed undamaged.
   returned: always
   type: str
-user: {description: Whose the service's user is; C(ours), C(foreign) or C(absent)., returned: always, type: str}
+user:
+  description: Whose the service's user is; C(ours), C(foreign) or C(absent).
+  returned: always
+  type: str
 pid: {description: Process of the running service; 0 when it does not run., returned: always, type: int}
 port_holder:
   description: Process and command that listen on the port, unless it is the service; null when it is free.
@@ -83,7 +86,10 @@ foreign_unit:
   description: File of a unit of this name that somebody else wrote; null when there is none.
   returned: always
   type: str
-home: {description: Whose the folder of the versions is; C(ours), C(foreign) or C(absent)., returned: always, type: str}
+home:
+  description: Whose the folder of the versions is; C(ours), C(foreign) or C(absent).
+  returned: always
+  type: str
 leftovers: {description: Files of a hand-made set-up., returned: always, type: list, elements: str}
 """
 

@@ -199,7 +199,7 @@ class Status:
             self.status["clock_skew"] = round(skew, 1)
             query = f"{{node={json.dumps(self.params['node'])}}}"
             streams = loki.streams(url, query, now - DAY * loki.SECOND, now + DAY * loki.SECOND, 1)
-            times = [int(moment) for stream in streams for moment, _ in stream["values"]]
+            times = [int(moment) for stream in streams for moment, _line in stream["values"]]
         except (loki.LokiError, http.client.HTTPException, LookupError, TypeError, ValueError) as error:
             words = error if isinstance(error, loki.LokiError) else f"{url} does not answer as Loki does: {error}"
             self.problems.append(

@@ -480,7 +480,7 @@ def test_python_that_only_asks_for_the_developer_tools_is_explained(mac: Mac):
     play = mac.play("site.yml", *ONE, ansible_python_interpreter="/var/macsim/python3")
     assert play.code != 0
     words = " ".join(play.output.split())
-    assert "mac1: Ansible's modules do not run on this node: xcode-select: note: No developer tools were found" in words
+    assert "mac1: Ansible cannot look at this node: xcode-select: note: No developer tools were found" in words
     assert "`xcode-select --install`" in words
 
 
