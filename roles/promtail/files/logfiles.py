@@ -100,6 +100,8 @@ class Generation:
         searched: offset up to which the line at `fed` has no end.
         unfinished: since when its last line lacks an end.
         quiet: since when the agent has read all of it, and it has no name of a log.
+        tail: last bytes that were copied.
+        before: `fed`, `head` and `tail` when it was cut short.
     """
 
     log: str
@@ -116,6 +118,8 @@ class Generation:
     searched: int = 0
     unfinished: float | None = None
     quiet: float | None = None
+    tail: bytes = b""
+    before: tuple[int, tuple[int, str], bytes] | None = None
 
     def grown(self, path: str) -> bool:
         """Whether somebody writes on in a rotated file that was closed as delivered.
@@ -197,6 +201,7 @@ class Log:
         self.written += len(data)
         self.read_since = None
         generation.fed = generation.searched = offset + length
+        generation.tail = data[-HEAD:] if same else b""
 
     def _open(self) -> None:
         """Begin a new copy, in place of one that is read to its end."""
@@ -228,7 +233,9 @@ class Log:
         """Copy a file from its beginning; what the copy still holds of it was in it before."""
         before = Generation(file.log, file.key, file.head)
         self.pieces = deque((piece[0], before if piece[1] is file else piece[1], *piece[2:]) for piece in self.pieces)
+        file.before = (file.fed, file.head, file.tail)
         file.fed = file.searched = file.read = file.started = 0
+        file.tail = b""
         file.head, file.unfinished = head_of(file.handle, HEAD), None
 
     def agent_read(self, position: int, now: float) -> None:
@@ -511,6 +518,8 @@ class LogFiles:
             return file
         if not file:
             file = source.files[key] = Generation(log, key, head_of(handle, HEAD))
+            if path != log and log in source.logs:
+                file.read = copied_before(handle, source.logs[log].generations)
         file.handle, file.done = handle, False
         file.fed = file.searched = file.read
         owner = source.logs.get(file.log)
@@ -546,7 +555,7 @@ class LogFiles:
                 continue
             try:
                 log.roll(now)
-                waiting += self._feed(log, WAITING - waiting, now, check=all_logs)
+                waiting += self._feed(log, WAITING - waiting, now)
             except OSError as error:  # no space for the copy, or a path that is too long with the folder of copies
                 self.refused[path] = f"it cannot be copied: {error.strerror}"
             lively = lively or now - log.grew < LIVELY
@@ -563,14 +572,13 @@ class LogFiles:
             self._positions = (version, positions.saved(self.agent_positions))
         return self._positions[1]
 
-    def _feed(self, log: Log, room: int, now: float, check: bool) -> int:
+    def _feed(self, log: Log, room: int, now: float) -> int:
         """Copy what is new of one log.
 
         Parameters:
             log: the log.
             room: bytes that may be copied.
             now: the monotonic clock.
-            check: whether to look if a file was written anew.
 
         Returns:
             Bytes that were copied.
@@ -578,7 +586,7 @@ class LogFiles:
         before = total = 0
         for number, file in enumerate(log.generations):
             length = file.length()
-            if length < file.fed or (check and length > file.fed and file.replaced()):
+            if length < file.fed or (length > file.fed and file.replaced()):
                 log.begin_again(file)
             while file.fed < length and total < room and log.written < LARGEST:
                 before = log.written
@@ -778,6 +786,20 @@ class LogFiles:
             for log in source.logs.values():
                 log.agent_read(read.get(str(log.copy), log.consumed), time.monotonic())
         self.save(clean)
+
+
+def copied_before(handle: int, generations: list[Generation]) -> int:
+    """Offset up to which a new file is a copy of what is shipped already, as logrotate's copytruncate makes it.
+
+    Parameters:
+        handle: the new file.
+        generations: the other files of its log.
+    """
+    for file in generations:
+        for fed, head, tail in ((file.fed, file.head, file.tail), file.before or (0, (0, ""), b"")):
+            if tail and head_of(handle, head[0]) == head and os.pread(handle, len(tail), fed - len(tail)) == tail:
+                return fed
+    return 0
 
 
 def copy_path(path: str) -> str:
