@@ -67,7 +67,6 @@ import logging
 import math
 import re
 import time
-import urllib.error
 import uuid
 import zoneinfo
 from datetime import datetime
@@ -231,9 +230,8 @@ class Probe:
             raise AgentError(f"the agent does not run; `{self.service.words_command}` says why")
         port = self.params["http_port"]
         try:
-            with loki.DIRECT.open(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-                return answer.read().decode()
-        except (urllib.error.URLError, OSError) as error:
+            return loki.ask(f"http://127.0.0.1:{port}/metrics", timeout=5).text
+        except loki.LokiError as error:
             raise AgentError(f"the agent does not answer on port {port}: {error}") from error
 
     def cause(self, skew: float) -> str:

@@ -83,7 +83,6 @@ retired:
 """
 
 import fcntl
-import http.client
 import os
 import pwd
 import shutil
@@ -104,7 +103,7 @@ from ansible_collections.smolcluster.logging.plugins.module_utils.files import (
     TextFile,
     aside,
 )
-from ansible_collections.smolcluster.logging.plugins.module_utils.metrics import Metrics
+from ansible_collections.smolcluster.logging.plugins.module_utils.metrics import AgentError, fetch
 from ansible_collections.smolcluster.logging.plugins.module_utils.service import ABSENT, RUNNING, State
 
 DEPLOYMENT = "PROMTAIL_DEPLOYMENT"
@@ -263,10 +262,10 @@ class Deployment:
                 made = pending[0].made if unpack else self.folder
                 promtail.check_config(made / promtail.PROGRAM, self.params["config"], self.run)
                 for client in self.params["config"]["clients"]:
-                    promtail.check_client(client["url"])
+                    loki.check_client(client["url"])
             if adopt:
                 result["retired"] = self.retire(strays)
-        except (promtail.PromtailError, RuntimeError, OSError):
+        except (promtail.PromtailError, loki.LokiError, RuntimeError, OSError):
             if unpack:
                 shutil.rmtree(pending[0].made)
             raise
@@ -415,11 +414,10 @@ class Deployment:
         while time.monotonic() < deadline:
             pid = self.service.state().pid
             try:
-                with loki.DIRECT.open(url, timeout=5) as answer:
-                    targets = Metrics(answer.read().decode()).total("promtail_targets_active_total")
+                targets = fetch(self.params["http_port"]).total("promtail_targets_active_total")
                 if targets >= self.targets and pid and self.service.state().pid == pid and self.stale() is None:
                     return
-            except (http.client.HTTPException, OSError):
+            except (AgentError, OSError):
                 pass
             if self.service.state().restarts > restarts + 1:
                 raise promtail.PromtailError("the agent dies right after its start")
@@ -447,7 +445,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
     try:
         module.exit_json(**Deployment(module).apply())
-    except (promtail.PromtailError, ObstacleError, RuntimeError, OSError) as error:
+    except (promtail.PromtailError, loki.LokiError, ObstacleError, RuntimeError, OSError) as error:
         module.fail_json(msg=str(error))
 
 

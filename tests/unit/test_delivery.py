@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import time
 from pathlib import Path
@@ -50,12 +49,12 @@ def node(monkeypatch, tmp_path):
 
     def open_(*_, **__):
         if node.refuses:
-            raise ConnectionRefusedError("refused")
+            raise loki.NoAnswerError("does not answer on port 9080")
         name = next(folder.glob("*.log"), Path("none")) if node.follows else "other"
-        return io.BytesIO(f'promtail_read_bytes_total{{path="{name}"}} 1\n'.encode())
+        return loki.Answer(200, {}, f'promtail_read_bytes_total{{path="{name}"}} 1\n')
 
     monkeypatch.setattr(host, "manager", Service)
-    monkeypatch.setattr(loki, "DIRECT", SimpleNamespace(open=open_))
+    monkeypatch.setattr(loki, "ask", open_)
     monkeypatch.setattr(loki, "skew", skew)
     monkeypatch.setattr(loki, "streams", streams)
 
