@@ -1,0 +1,216 @@
+# Copyright (c) SmolCluster contributors
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Path patterns as Promtail and the OpenTelemetry Collector read them (github.com/bmatcuk/doublestar, v4).
+
+`*` and `?` match within a name, `[…]` and `[^…]` one character, `{a,b}` alternatives (nested ones, too), `**` as a
+whole name any number of folders, and a backslash takes the next character as it is. Standard library only: nodes have
+this file as it is, beside the program that looks for log files.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+
+WILD = re.compile(r"[*?\[{]")
+
+
+class PatternError(ValueError):
+    """A pattern that cannot be read; the text says why."""
+
+
+def alternatives(pattern: str) -> list[str]:
+    """Patterns without `{…}` that together match what a pattern matches.
+
+    Parameters:
+        pattern: a path with wildcards.
+
+    Raises:
+        PatternError: a brace or bracket is not closed, or a backslash ends the pattern.
+    """
+    depth, start, parts, position = 0, 0, [], 0
+    begin = -1
+    while position < len(pattern):
+        character = pattern[position]
+        if character == "\\":
+            position += 1
+            if position == len(pattern):
+                raise PatternError("it ends with a backslash")
+        elif character == "[":
+            position = class_end(pattern, position)
+        elif character == "{":
+            if depth == 0:
+                begin, start, parts = position, position + 1, []
+            depth += 1
+        elif character == "," and depth == 1:
+            parts.append(pattern[start:position])
+            start = position + 1
+        elif character == "}" and depth:
+            depth -= 1
+            if depth == 0:
+                parts.append(pattern[start:position])
+                head, tail = pattern[:begin], pattern[position + 1 :]
+                return [found for part in parts for found in alternatives(head + part + tail)]
+        position += 1
+    if depth:
+        raise PatternError("a { is not closed")
+    return [pattern]
+
+
+def class_end(pattern: str, start: int) -> int:
+    """Index of the bracket that closes the class of characters which begins at `start`.
+
+    Raises:
+        PatternError: there is none, or the class is empty.
+    """
+    position = start + 1
+    if pattern[position : position + 1] in ("^", "!"):
+        position += 1
+    first = position
+    while position < len(pattern):
+        if pattern[position] == "\\":
+            position += 1
+        elif pattern[position] == "]":
+            if position == first:
+                raise PatternError("a class of characters is empty")
+            return position
+        position += 1
+    raise PatternError("a [ is not closed")
+
+
+def name_expression(name: str) -> re.Pattern[str]:
+    """Regular expression of one name of a path, without `{…}`.
+
+    Raises:
+        PatternError: see `alternatives`.
+    """
+    text, position = "", 0
+    while position < len(name):
+        character = name[position]
+        if character == "\\":
+            position += 1
+            text += re.escape(name[position])
+        elif character == "*":
+            text += "[^/]*"
+        elif character == "?":
+            text += "[^/]"
+        elif character == "[":
+            end = class_end(name, position)
+            text += class_expression(name[position + 1 : end])
+            position = end
+        else:
+            text += re.escape(character)
+        position += 1
+    return re.compile(text, re.DOTALL)
+
+
+def class_expression(inside: str) -> str:
+    """Regular expression of a class of characters, given what stands between its brackets."""
+    negated = inside[0] in "^!"
+    members, position = [], int(negated)
+    while position < len(inside):
+        low, position = member(inside, position)
+        high = low
+        if inside[position : position + 1] == "-" and position + 1 < len(inside):
+            high, position = member(inside, position + 1)
+        if low <= high:
+            members.append(f"{re.escape(low)}-{re.escape(high)}")
+    if not members:
+        return "[^/]" if negated else "(?!)"
+    return f"[^/{''.join(members)}]" if negated else f"(?!/)[{''.join(members)}]"
+
+
+def member(inside: str, position: int) -> tuple[str, int]:
+    """A character of a class, and the index after it; a backslash takes the next one as it is."""
+    position += inside[position] == "\\"
+    return inside[position], position + 1
+
+
+def plain(name: str) -> str | None:
+    """A name without its backslashes; none when it has wildcards."""
+    bare = re.sub(r"\\.", "", name, flags=re.DOTALL)
+    return None if WILD.search(bare) else re.sub(r"\\(.)", r"\1", name, flags=re.DOTALL)
+
+
+def fixed_part(pattern: str) -> str:
+    """Folder of a pattern without `{…}` before its first wildcard; of one without wildcards the file's folder."""
+    folder = "/"
+    for name in pattern.strip("/").split("/")[:-1]:
+        exact = plain(name)
+        if exact is None:
+            break
+        folder = os.path.join(folder, exact)
+    return folder
+
+
+def check(pattern: str) -> None:
+    """Read a pattern.
+
+    Raises:
+        PatternError: it cannot be read.
+    """
+    for found in alternatives(pattern):
+        for name in found.strip("/").split("/"):
+            name_expression(name)
+
+
+def matches(pattern: str, path: str) -> bool:
+    """Whether a pattern matches an absolute path.
+
+    Raises:
+        PatternError: see `alternatives`.
+    """
+    names = path.strip("/").split("/")
+    return any(match_names(found.strip("/").split("/"), names) for found in alternatives(pattern))
+
+
+def match_names(patterns: list[str], names: list[str]) -> bool:
+    """Whether patterns of names match the names of a path, one by one but for `**`."""
+    if not patterns:
+        return not names
+    if patterns[0] == "**":
+        return any(match_names(patterns[1:], names[count:]) for count in range(len(names) + 1))
+    return (
+        bool(names) and bool(name_expression(patterns[0]).fullmatch(names[0])) and match_names(patterns[1:], names[1:])
+    )
+
+
+def folders(pattern: str) -> Iterator[str]:
+    """Folders that a pattern without `{…}` looks into; links are followed, but not by `**`.
+
+    Parameters:
+        pattern: an absolute path with wildcards.
+    """
+    yield from below("/", pattern.strip("/").split("/")[:-1])
+
+
+def below(folder: str, names: list[str]) -> Iterator[str]:
+    """Folders below a folder that match, one after the other."""
+    if not names:
+        yield folder
+        return
+    first, rest = names[0], names[1:]
+    if first == "**":
+        yield from below(folder, rest)
+        for name in listed(folder):
+            path = os.path.join(folder, name)
+            if not os.path.islink(path) and os.path.isdir(path):
+                yield from below(path, names)
+        return
+    exact = plain(first)
+    found = (
+        [exact] if exact is not None else [name for name in listed(folder) if name_expression(first).fullmatch(name)]
+    )
+    for name in found:
+        path = os.path.join(folder, name)
+        if os.path.isdir(path):
+            yield from below(path, rest)
+
+
+def listed(folder: str) -> list[str]:
+    """Names in a folder; none when it cannot be listed."""
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
