@@ -9,10 +9,36 @@ from __future__ import annotations
 
 import re
 
+from ansible_collections.smolcluster.logging.plugins.module_utils import loki
+
 SAMPLE = re.compile(
     r"(?P<name>[a-zA-Z_:][\w:]*)(?:\{(?P<labels>.*)\})? (?P<value>[-+]?(?:[\d.]+(?:[eE][-+]?\d+)?|Inf)|NaN)(?: -?\d+)?"
 )
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+
+
+class AgentError(Exception):
+    """The agent does not answer; the text says where and why."""
+
+
+def fetch(port: int, timeout: float = 5) -> Metrics:
+    """The agent's own metrics.
+
+    Parameters:
+        port: TCP port on 127.0.0.1.
+        timeout: seconds to wait for an answer.
+
+    Raises:
+        AgentError: nobody answers there, or with an error.
+    """
+    url = f"http://127.0.0.1:{port}/metrics"
+    try:
+        answer = loki.ask(url, timeout=timeout)
+    except loki.LokiError as error:
+        raise AgentError(str(error)) from error
+    if answer.status != 200:
+        raise AgentError(f"{url} answers {answer.shown()}")
+    return Metrics(answer.text)
 
 
 class Metrics:

@@ -5,20 +5,17 @@
 from __future__ import annotations
 
 import hashlib
-import http.client
 import json
 import os
 import pwd
 import shutil
 import tempfile
-import urllib.error
-import urllib.request
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.smolcluster.logging.plugins.module_utils import host, loki
+from ansible_collections.smolcluster.logging.plugins.module_utils import host
 from ansible_collections.smolcluster.logging.plugins.module_utils.service import Run
 
 # Positions files of SmolCluster's own set-up (its logging/promtail-*-remote.yaml).
@@ -145,30 +142,6 @@ def check_config(program: Path, config: dict, run: Run) -> None:
                     f"Promtail refuses the source {scrape['job_name']}: {said[-1] if said else f'exit code {code}'}. "
                     "Mend it in promtail_sources; nothing was changed, and an agent that ran runs on"
                 )
-
-
-def check_client(url: str) -> None:
-    """Make sure that what answers at a client's address is Loki; nobody answering is no error, it may be down.
-
-    Parameters:
-        url: address that lines are sent to.
-
-    Raises:
-        PromtailError: somebody answers who does not know it: the agent would drop every line.
-    """
-    # No lines. Not a GET: to that Loki answers 404 or 405, as its routes happen to be in order.
-    nothing = urllib.request.Request(url, b'{"streams": []}', {"Content-Type": "application/json"})
-    try:
-        loki.DIRECT.open(nothing, timeout=5).close()
-    except urllib.error.HTTPError as error:
-        # Other refusals are Loki's, or a proxy's before it that asks for a password.
-        if error.code in (404, 405, 501):
-            raise PromtailError(
-                f"{url} is not Loki: it answers {error.code}. Set promtail_loki_url; nothing was changed, and an agent "
-                "that ran runs on"
-            ) from error
-    except (OSError, http.client.HTTPException):
-        return
 
 
 def foreign_unit(path: Path, definition: str) -> str | None:

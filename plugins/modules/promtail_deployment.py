@@ -39,6 +39,17 @@ options:
     type: list
     elements: path
     default: []
+  source_folders:
+    description:
+      - Folders that log files are to lie in; missing ones are made, those that are there are left as they are.
+      - Each is a C(path) with, optionally, C(owner) and C(mode) (octal, as text). Without them a folder gets the owner
+        of the folder that it is made in; below one of root, everybody may write to it.
+    type: list
+    elements: dict
+    default: []
+  boot_file:
+    description: File of tmpfiles.d(5) that makes these folders again at boot, where the system empties the place.
+    type: path
   program_dir:
     description: Folder of a program that a package manager has installed; then O(archive) is not needed.
     type: path
@@ -83,7 +94,6 @@ retired:
 """
 
 import fcntl
-import http.client
 import os
 import pwd
 import shutil
@@ -94,7 +104,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.smolcluster.logging.plugins.module_utils import host, loki, promtail
+from ansible_collections.smolcluster.logging.plugins.module_utils import host, loki, promtail, source_folders
 from ansible_collections.smolcluster.logging.plugins.module_utils.files import (
     Change,
     Directory,
@@ -104,7 +114,7 @@ from ansible_collections.smolcluster.logging.plugins.module_utils.files import (
     TextFile,
     aside,
 )
-from ansible_collections.smolcluster.logging.plugins.module_utils.metrics import Metrics
+from ansible_collections.smolcluster.logging.plugins.module_utils.metrics import AgentError, fetch
 from ansible_collections.smolcluster.logging.plugins.module_utils.service import ABSENT, RUNNING, State
 
 DEPLOYMENT = "PROMTAIL_DEPLOYMENT"
@@ -119,6 +129,8 @@ SPEC = {
     "service": {"type": "str", "default": "promtail"},
     "user": {"type": "str", "required": True},
     "folders": {"type": "list", "elements": "path", "default": []},
+    "source_folders": {"type": "list", "elements": "dict", "default": []},
+    "boot_file": {"type": "path"},
     "program_dir": {"type": "path"},
     "home": {"type": "path", "required": True},
     "http_port": {"type": "int", "required": True},
@@ -158,6 +170,15 @@ class Deployment:
             private = path == self.params["config_file"]
             text = text.replace("@deployment@", self.deployment)
             self.changes.append(TextFile(Path(path), text, *((0o640, group) if private else (0o644, 0))))
+        # What the service is not started anew for.
+        wanted = self.params["source_folders"]
+        self.folders = source_folders.SourceFolders(wanted)
+        self.places: list[Change] = [self.folders]
+        if self.params["boot_file"]:
+            lines = (
+                f"# {promtail.MARK}\n# Folders of log sources, made again at boot.\n{source_folders.boot_lines(wanted)}"
+            )
+            self.places.append(TextFile(Path(self.params["boot_file"]), lines, 0o644, 0))
 
     def run(self, words: list[str]) -> tuple[int, str, str]:
         """Run a command with an empty input: over SSH without pipelining our own is a terminal that never ends.
@@ -238,16 +259,19 @@ class Deployment:
         """Do what is to be done, alone; see `apply`."""
         unpack = self.missing()
         pending = [change for change in self.changes if change.needed()]
+        places = [change for change in self.places if change.needed()]
+        for text in self.folders.plan.left:
+            self.module.warn(text)
         strays = promtail.strays(self.run, self.service)
         adopt = self.params["adopt"] and bool(strays or promtail.leftovers())
         reason = self.stale()
         result = {
             "changes": [f"version {self.params['version']} unpacked"] * unpack
-            + [change.name for change in pending]
+            + [change.name for change in [*places, *pending]]
             + ["hand-made set-up retired"] * adopt
             + ([reason] if reason and not pending else []),
             "restarted": bool(unpack or pending or reason),
-            "diff": [change.diff() for change in pending],
+            "diff": [change.diff() for change in [*places, *pending]],
             "retired": [],
         }
         result["changed"] = bool(result["changes"])
@@ -263,19 +287,33 @@ class Deployment:
                 made = pending[0].made if unpack else self.folder
                 promtail.check_config(made / promtail.PROGRAM, self.params["config"], self.run)
                 for client in self.params["config"]["clients"]:
-                    promtail.check_client(client["url"])
+                    loki.check_client(client["url"])
+            for place in places:
+                place.apply()
             if adopt:
                 result["retired"] = self.retire(strays)
-        except (promtail.PromtailError, RuntimeError, OSError):
+        except (promtail.PromtailError, loki.LokiError, source_folders.FolderError, RuntimeError, OSError):
+            self.take_back(places)
             if unpack:
                 shutil.rmtree(pending[0].made)
             raise
         if result["restarted"]:
-            self.switch(pending, result["retired"])
+            try:
+                self.switch(pending, result["retired"])
+            except promtail.PromtailError:
+                self.take_back(places)
+                raise
         if adopt:
             for path in promtail.leftovers():
                 Path(path).unlink(missing_ok=True)
         return result
+
+    @staticmethod
+    def take_back(places: list[Change]) -> None:
+        """Undo changes that the service is not started anew for; what cannot be undone stays."""
+        for place in reversed(places):
+            with suppress(OSError):
+                place.undo()
 
     def unpacked(self) -> Path:
         """Folder with the version from the archive, beside its place.
@@ -415,11 +453,10 @@ class Deployment:
         while time.monotonic() < deadline:
             pid = self.service.state().pid
             try:
-                with loki.DIRECT.open(url, timeout=5) as answer:
-                    targets = Metrics(answer.read().decode()).total("promtail_targets_active_total")
+                targets = fetch(self.params["http_port"]).total("promtail_targets_active_total")
                 if targets >= self.targets and pid and self.service.state().pid == pid and self.stale() is None:
                     return
-            except (http.client.HTTPException, OSError):
+            except (AgentError, OSError):
                 pass
             if self.service.state().restarts > restarts + 1:
                 raise promtail.PromtailError("the agent dies right after its start")
@@ -447,7 +484,9 @@ def main() -> None:
     module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
     try:
         module.exit_json(**Deployment(module).apply())
-    except (promtail.PromtailError, ObstacleError, RuntimeError, OSError) as error:
+    except (
+        promtail.PromtailError, loki.LokiError, source_folders.FolderError, ObstacleError, RuntimeError, OSError
+    ) as error:  # fmt: skip
         module.fail_json(msg=str(error))
 
 

@@ -60,14 +60,13 @@ problems:
   elements: str
 """
 
-import http.client
 import json
 import re
 import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.smolcluster.logging.plugins.module_utils import host, loki, promtail, watch
-from ansible_collections.smolcluster.logging.plugins.module_utils.metrics import Metrics
+from ansible_collections.smolcluster.logging.plugins.module_utils.metrics import AgentError, Metrics, fetch
 from ansible_collections.smolcluster.logging.plugins.module_utils.service import ABSENT, FAILED, STOPPED, State
 
 # Seconds.
@@ -99,10 +98,6 @@ REASONS = {
     "rate_limited": "Loki takes no more per second; raise its limits ingestion_rate_mb and per_stream_rate_limit",
     "stream_limited": "they have more sets of labels than max_streams of the agent; remove that limit",
 }
-
-
-class AgentError(Exception):
-    """The agent does not answer; the text says why."""
 
 
 def secret_free(text: str) -> str:
@@ -200,10 +195,9 @@ class Status:
             query = f"{{node={json.dumps(self.params['node'])}}}"
             streams = loki.streams(url, query, now - DAY * loki.SECOND, now + DAY * loki.SECOND, 1)
             times = [int(moment) for stream in streams for moment, _line in stream["values"]]
-        except (loki.LokiError, http.client.HTTPException, LookupError, TypeError, ValueError) as error:
-            words = error if isinstance(error, loki.LokiError) else f"{url} does not answer as Loki does: {error}"
+        except loki.LokiError as error:
             self.problems.append(
-                f"this node cannot ask Loki: {words}. Check that Loki runs, that promtail_loki_url is its address, and "
+                f"this node cannot ask Loki: {error}. Check that Loki runs, that promtail_loki_url is its address, and "
                 "that no firewall is between"
             )
             return
@@ -222,15 +216,13 @@ class Status:
         Raises:
             AgentError: it does not answer.
         """
-        url = f"http://127.0.0.1:{self.params['http_port']}/metrics"
         end = time.monotonic() + (3 if (self.status["uptime"] or 0) < 10 else 0)
         while True:
             try:
-                with loki.DIRECT.open(url, timeout=5) as answer:
-                    return Metrics(answer.read().decode())
-            except (OSError, http.client.HTTPException, ValueError) as error:
+                return fetch(self.params["http_port"])
+            except AgentError:
                 if time.monotonic() >= end:
-                    raise AgentError(f"{url}: {getattr(error, 'reason', error)}") from error
+                    raise
                 time.sleep(0.5)
 
     def agent(self) -> None:
@@ -239,7 +231,7 @@ class Status:
             metrics = self.metrics()
         except AgentError as error:
             self.problems.append(
-                f"the agent runs but does not answer at {error}. Compare promtail_http_port with what it was deployed "
+                f"the agent runs, but {error}. Compare promtail_http_port with what it was deployed "
                 f"with, or restart it: `{self.service.restart_command}`"
             )
             return
@@ -324,9 +316,12 @@ class Status:
         if not found.count:
             self.notes.append("no file is followed: training has written none yet, or promtail_sources names others")
         for files, text in (
-            ([f"{file} ({why})" for file, why in found.refused.items()], "not shipped"),
             (
-                [f"{file} ({size} bytes)" for file, size in found.left_out.items()],
+                [f"{watch.printable(file)} ({watch.printable(why)})" for file, why in found.refused.items()],
+                "not shipped",
+            ),
+            (
+                [f"{watch.printable(file)} ({size} bytes)" for file, size in found.left_out.items()],
                 "lines of more than 8 MiB, of which only the end was shipped",
             ),
         ):
@@ -335,8 +330,8 @@ class Status:
                 self.notes.append(f"{text}: {', '.join(files[:SHOWN])}{more}")
         if found.unsaved:
             self.problems.append(
-                f"what was read cannot be kept in {self.ours['data']}: {found.unsaved}. Until this is fixed, a restart "
-                "sends lines again"
+                f"what was read cannot be kept in {self.ours['data']}: {watch.printable(found.unsaved)}. Until this is "
+                "fixed, a restart sends lines again"
             )
 
 

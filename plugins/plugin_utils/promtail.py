@@ -33,7 +33,7 @@ STAGES = frozenset(
     "multiline non_indexed_labels output pack regex replace sampling static_labels structured_metadata template tenant "
     "timestamp".split()
 )
-SOURCE_KEYS = {"name", "paths", "format", "labels", "exclude", "follow"}
+SOURCE_KEYS = {"name", "paths", "format", "labels", "exclude", "follow", "owner", "mode"}
 OFFICIAL = "https://github.com/grafana/loki/releases/download"
 LAST_RELEASE = (3, 6, 11)
 NEW_GLIBC, NEW_GLIBC_SINCE = (2, 34), (3, 5, 7)
@@ -158,6 +158,7 @@ def source_problems(sources: Any, formats: list[str]) -> list[str]:
             problems.append(f"{where}: paths must be a list of absolute paths without unprintable characters")
         problems += [f"{where}: {text}" for text in [*name_of_source_problems(source), *pattern_problems(source)]]
         problems += [f"{where}: {text}" for text in format_problems(source.get("format"), formats)]
+        problems += [f"{where}: {text}" for text in folder_problems(source)]
         labels = source.get("labels", {})
         if not isinstance(labels, dict) or not all(re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", str(key)) for key in labels):
             problems.append(f"{where}: labels must be a mapping of label names to values")
@@ -189,6 +190,39 @@ def pattern_problems(source: dict[str, Any]) -> list[str]:
     if not isinstance(follow, list) or not all(str(folder).startswith("/") for folder in follow):
         problems.append("follow must be a list of absolute paths of folders")
     return problems
+
+
+def folder_problems(source: dict[str, Any]) -> list[str]:
+    """What is wrong with how a source wants missing folders to be made."""
+    problems = []
+    owner, mode = source.get("owner"), source.get("mode")
+    if owner is not None and not (isinstance(owner, str) and re.fullmatch(r"[^\s:/]+", owner)):
+        problems.append("owner must be the name of an account")
+    if mode is not None and not (isinstance(mode, str) and re.fullmatch(r"[0-3]?[0-7]{3}", mode)):
+        problems.append("mode must be permission bits in octal and in quotes, such as '1777'")
+    return problems
+
+
+def source_folders(sources: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """Folders that the paths of sources begin with, before the first wildcard; see module_utils/source_folders.py.
+
+    What lies below a folder of `follow` may be a link of training, and is training's to make.
+
+    Parameters:
+        sources: entries of `promtail_sources`.
+
+    Returns:
+        `path` and, where a source says so, `owner` and `mode`; the first source that names a folder counts.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for source in sources:
+        stated = {key: source[key] for key in ("owner", "mode") if source.get(key)}
+        for pattern in (pattern for path in source["paths"] for pattern in globs.alternatives(path)):
+            folder = globs.fixed_part(pattern)
+            ends = [end.rstrip("/") for end in source.get("follow") or []]
+            folder = next((end for end in ends if folder.startswith(f"{end}/")), folder)
+            found[folder] = {"path": folder} | stated | found.get(folder, {})
+    return list(found.values())
 
 
 def format_problems(chosen: Any, formats: list[str]) -> list[str]:

@@ -76,10 +76,12 @@ def latency() -> dict:
     arguments = {
         "loki_url": "http://controller:3100",
         "http_port": 9080,
+        "node": MINI.name,
         "path": "/tmp/smolcluster-logs/worker-*.log",
         "sample": "%(asctime)s | %(levelname)s | rank:verify | %(message)s",
         "lines": LINES,
         "timeout": 300,
+        "systems": {"Linux": {"service": "promtail", "data": "/var/lib/promtail"}},
     }
     command = ["ansible", "-i", "inventory/lab", MINI.name, "--become", "-m", "smolcluster.logging.promtail_delivery"]
     os.environ["ANSIBLE_CALLBACK_RESULT_FORMAT"] = "json"

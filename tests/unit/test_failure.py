@@ -56,10 +56,6 @@ def test_ansibles_own_message_names_the_cause(message, expected):
         {"msg": NO_JSON, "module_stderr": "Segmentation fault", "module_stdout": ""},
     ],
 )
-def test_the_way_through_ansible_is_left_out():
-    assert failure.explain({"msg": "Task failed: Module failed: no such unit"}) == "no such unit."
-
-
 def test_no_cause_is_named_without_a_sign_of_it(result):
     assert failure.explain(result) == f"{result.get('module_stderr') or result['msg']}."
 
@@ -68,3 +64,7 @@ def test_a_host_that_prints_nothing_is_called_so():
     said = failure.explain({"msg": NO_JSON, "module_stderr": "", "module_stdout": ""})
     assert said == f"{NO_JSON}. The host printed nothing. Add -vvv to see what was tried."
     assert failure.explain({}) == "no reason was given."
+
+
+def test_the_way_through_ansible_is_left_out():
+    assert failure.explain({"msg": "Task failed: Module failed: no such unit"}) == "no such unit."

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import fnmatch
-import http.server
 import json
 import os
 import plistlib
 import socket
 import subprocess
-import threading
 import zipfile
 from pathlib import Path
 
 import pytest
-from ansible_collections.smolcluster.logging.plugins.module_utils import linux, loki, promtail
+from ansible_collections.smolcluster.logging.plugins.module_utils import linux, promtail
 from ansible_collections.smolcluster.logging.plugins.module_utils.files import (
     Directory,
     Folder,
@@ -23,7 +20,6 @@ from ansible_collections.smolcluster.logging.plugins.module_utils.files import (
     TextFile,
     aside,
 )
-from ansible_collections.smolcluster.logging.plugins.modules import promtail_delivery
 
 PROGRAM = "#!/bin/sh\nexit 0\n"
 
@@ -209,14 +205,6 @@ def test_every_scrape_config_is_checked_alone_and_positions_are_spared(tmp_path)
     assert all(one["positions"]["filename"] != "/var/lib/promtail/positions.yaml" for one in given)
 
 
-@pytest.mark.parametrize(
-    "pattern", ["/a/worker-*.log", "/a/worker-?.log", "/a/worker-[0-9].log", "/a/{worker,server}-*.log", "/a/train.log"]
-)
-def test_verify_writes_to_a_path_that_is_watched(pattern):
-    name = promtail_delivery.watched_name(pattern, "verify-1")
-    assert any(fnmatch.fnmatch(name, one) for one in (pattern, "/a/worker-*.log"))
-
-
 def test_listener_is_found_with_its_process():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -232,54 +220,6 @@ def test_own_process_is_seen_and_a_gone_one_is_not():
     assert linux.command_line(ended.pid) == []
     assert linux.environment(ended.pid) == {}
     assert linux.executable(ended.pid) is None
-
-
-@pytest.fixture
-def stand_in():
-    """A stand-in for Loki that refuses everything, as the real one refuses a bad query."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(400)
-            self.end_headers()
-            self.wfile.write(b"parse error at line 1")
-
-        def log_message(self, *_):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-def test_refusal_of_loki_holds_its_own_words(stand_in):
-    with pytest.raises(loki.LokiError, match=r"refuses \(400\): parse error at line 1"):
-        loki.streams(stand_in, "{", 0, 1)
-
-
-def test_silent_loki_is_named():
-    with pytest.raises(loki.LokiError, match=r"http://127\.0\.0\.1:9 does not answer"):
-        loki.skew("http://127.0.0.1:9")
-
-
-def test_somebody_else_at_lokis_address_is_refused_and_nobody_is_not():
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self):
-            self.send_response(404 if self.path == "/elsewhere" else 204)
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}"
-        promtail.check_client(f"{url}/loki/api/v1/push")
-        with pytest.raises(promtail.PromtailError, match=r"is not Loki: it answers 404. Set promtail_loki_url"):
-            promtail.check_client(f"{url}/elsewhere")
-        server.shutdown()
-    promtail.check_client("http://127.0.0.1:9/loki/api/v1/push")
 
 
 def test_something_of_another_kind_in_the_way_is_told_before_any_change(tmp_path):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-import urllib.error
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -59,18 +58,6 @@ def node(monkeypatch, tmp_path):
     node.positions.write_text("positions: {}\n")
     clock = SimpleNamespace(now=0.0)
 
-    class Answer:
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            return False
-
-        def read(self):
-            text = METRICS % {name: getattr(node, name) for name in counters}
-            vars(node).update(node.later)
-            return text.encode()
-
     class Service(Systemd):
         @classmethod
         def services_of(cls, *_):
@@ -85,10 +72,12 @@ def node(monkeypatch, tmp_path):
         def journal(self, *_):
             return node.journal
 
-    def open_metrics(*_, **__):
+    def ask(address, **_):
         if not node.answers:
-            raise urllib.error.URLError("Connection refused")
-        return Answer()
+            raise loki.NoAnswerError(f"{address} does not answer: Connection refused")
+        text = METRICS % {name: getattr(node, name) for name in counters}
+        vars(node).update(node.later)
+        return loki.Answer(200, {}, text)
 
     def skew(url):
         if node.loki:
@@ -107,7 +96,7 @@ def node(monkeypatch, tmp_path):
     monkeypatch.setattr(host, "manager", Service)
     times = SimpleNamespace(time=time.time, time_ns=time.time_ns, monotonic=lambda: clock.now, sleep=sleep)
     monkeypatch.setattr(promtail_status, "time", times)
-    monkeypatch.setattr(loki, "DIRECT", SimpleNamespace(open=open_metrics))
+    monkeypatch.setattr(loki, "ask", ask)
     monkeypatch.setattr(loki, "skew", skew)
     monkeypatch.setattr(loki, "streams", streams)
     monkeypatch.setattr(host.own, "age", lambda _: node.age)
@@ -212,7 +201,7 @@ def test_node_without_systemd_has_no_service(monkeypatch):
 def test_agent_that_does_not_answer(node):
     node.answers = False
     (problem,) = node.gather()["problems"]
-    assert "does not answer at http://127.0.0.1:9080/metrics: Connection refused" in problem
+    assert problem.startswith("the agent runs, but http://127.0.0.1:9080/metrics does not answer: Connection refused")
     assert "systemctl restart promtail" in problem
     assert node.waited() == 0
     node.age = 1.0  # it is just starting
@@ -276,7 +265,7 @@ def test_retries_of_long_ago_cost_no_time(node):
     assert node.waited() == 0
 
 
-@pytest.mark.parametrize("error", [ValueError("no JSON"), KeyError("data"), loki.LokiError("it refuses (503)")])
+@pytest.mark.parametrize("error", [loki.NotLokiError("it is not Loki"), loki.LokiError("it refuses (503)")])
 def test_whatever_answers_instead_of_loki_is_a_problem_and_no_failure(node, error):
     node.loki = error
     assert "cannot ask Loki" in node.gather()["problems"][0]
