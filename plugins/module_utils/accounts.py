@@ -78,7 +78,8 @@ def acting_as(uid: int, gid: int) -> Iterator[None]:
     finally:
         os.seteuid(0)
         os.setegid(before)
-        os.setgroups(groups)
+        # macOS names more groups of an account than it lets a process have.
+        os.setgroups(groups[: os.sysconf("SC_NGROUPS_MAX")])
 
 
 def unreadable(pattern: str, user: str) -> str | None:

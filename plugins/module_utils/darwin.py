@@ -140,7 +140,7 @@ def homebrew() -> dict[str, object] | None:
 
     Returns:
         None without Homebrew; else `brew` (its program), `owner` (the account it belongs to, which alone may run it),
-        `promtail` (folder of Promtail's program) and `installed` (whether it is there).
+        `promtail` (Promtail's program) and `installed` (whether it is there).
     """
     for prefix in PREFIXES:
         brew, program = prefix / "bin/brew", prefix / "opt/promtail/bin/promtail"
@@ -148,10 +148,22 @@ def homebrew() -> dict[str, object] | None:
             return {
                 "brew": str(brew),
                 "owner": brew.owner(),
-                "promtail": str(program.parent),
+                "promtail": str(program),
                 "installed": os.access(program, os.X_OK),
             }
     return None
+
+
+def owner_of(brew: str) -> tuple[int, int]:
+    """Numbers of the account and the group that Homebrew belongs to.
+
+    Parameters:
+        brew: its program, on Macs with an Intel processor a link. What the link leads to is for its owner to choose, so
+            the link itself counts where it is not root's.
+    """
+    link, file = os.lstat(brew), os.stat(brew)
+    status = link if link.st_uid else file
+    return status.st_uid, status.st_gid
 
 
 def docker_path() -> str:

@@ -40,7 +40,7 @@ def interpreter() -> str:
 
 
 def elf_machine(header: bytes) -> str | None:
-    """Machine that a program is built for, in the words of `uname -m`; none when it is no ELF file, or of an unknown one.
+    """Machine that a program is built for, in the words of `uname -m`; none when it is not known, or no ELF file.
 
     Parameters:
         header: its first 20 bytes or more.

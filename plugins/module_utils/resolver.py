@@ -146,9 +146,8 @@ def ask(server: str, name: str, kind: int, patience: float) -> list[str] | None:
     """
     number = int.from_bytes(os.urandom(2), "big")
     try:
-        family, _, _, _, where = socket.getaddrinfo(
-            server, PORT, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST
-        )[0]
+        numeric = socket.getaddrinfo(server, PORT, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)
+        family, _, _, _, where = numeric[0]
         with socket.socket(family, socket.SOCK_DGRAM) as channel:
             channel.settimeout(patience)
             channel.connect(where)

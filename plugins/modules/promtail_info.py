@@ -91,8 +91,9 @@ loki:
   type: dict
 archive:
   description: SHA-256 of the archive that the version was unpacked from; null when it is not installed undamaged.
-  returned: always
+  returned: when RV(managed)
   type: str
+archive_name: {description: Name of that archive., returned: when RV(managed), type: str}
 user: {description: Whose the service's user is; C(ours), C(foreign) or C(absent)., returned: always, type: str}
 uid: {description: Number of the service's user; null when it is absent., returned: always, type: int}
 pid: {description: Process of the running service; 0 when it does not run., returned: always, type: int}
@@ -219,6 +220,7 @@ def main() -> None:
         module.exit_json(changed=False, managed=False, foreign_unit=promtail.foreign_unit(unit, ""), **known)
     try:
         state = service.state()
+        origin = promtail.origin_of(home, module.params["version"])
         limited = user != ours["reads_all"]
         module.exit_json(
             changed=False,
@@ -226,7 +228,8 @@ def main() -> None:
             macos=macos(home / module.params["version"]),
             loki=loki_of(module.params["loki_url"]),
             **(reach(user, module.params["paths"], python) if limited else {"unreadable": [], "python_usable": True}),
-            archive=promtail.archive_of(home, module.params["version"]),
+            archive=origin.get("sha256"),
+            archive_name=origin.get("name"),
             pid=state.pid,
             port_holder=port_holder(service, module.params["http_port"]),
             strays=[stray.shown() for stray in promtail.strays(module.run_command, service)],

@@ -212,8 +212,8 @@ def node_problems(settings: dict[str, Any], node: dict[str, Any]) -> list[str]:
         return ["systemd is not the init system of this host; this role needs it. Take this host out of the group"]
     if not str(settings["platform"]).startswith(f"{node['system'].lower()}-"):
         problems.append(
-            f"promtail_platform is {settings['platform']}, and this host runs {node['system']}. Remove it, or set it only "
-            "for the host that it is meant for"
+            f"promtail_platform is {settings['platform']}, and this host runs {node['system']}. Remove it, or set it "
+            "only for the host that it is meant for"
         )
     problems += name_problems(settings, node) + account_problems(settings, node) + macos_problems(settings, node)
     version = numbers(str(settings["version"]))
@@ -261,19 +261,19 @@ def name_problems(settings: dict[str, Any], node: dict[str, Any]) -> list[str]:
         return []
     name, servers = loki["host"], ", ".join(loki["servers"])
     way = (
-        "Set smolcluster_address on the controller to its address (or promtail_loki_url), or add the name to /etc/hosts "
-        "of this host"
+        "Set smolcluster_address on the controller to its address (or promtail_loki_url), or add the name to "
+        "/etc/hosts of this host"
     )
     if not loki["known_to_system"]:
         said = "do not know it" if loki["certain"] else "do not know it, or do not answer"
         return [
-            f"this host cannot resolve {name}, the name of Loki's machine: it is not in /etc/hosts, and the DNS servers "
-            f"({servers}) {said}. A name that only SSH knows on the control node is none for the nodes. {way}"
+            f"this host cannot resolve {name}, the name of Loki's machine: it is not in /etc/hosts, and the DNS "
+            f"servers ({servers}) {said}. A name that only SSH knows on the control node is none for the nodes. {way}"
         ]
     if loki["certain"]:
         return [
-            f"Promtail cannot resolve {name}, the name of Loki's machine: this host knows it by another source, such as "
-            f"mDNS. Promtail asks /etc/hosts and DNS servers ({servers}) only, and they do not have it. {way}"
+            f"Promtail cannot resolve {name}, the name of Loki's machine: this host knows it by another source, such "
+            f"as mDNS. Promtail asks /etc/hosts and DNS servers ({servers}) only, and they do not have it. {way}"
         ]
     return []
 
@@ -304,8 +304,8 @@ def account_problems(settings: dict[str, Any], node: dict[str, Any]) -> list[str
         )
     if not node["python_usable"]:
         problems.append(
-            f"the account {user} may not run {node['python']}, which starts the agent. Name a Python that every account "
-            "may run by ansible_python_interpreter, or leave promtail_user empty"
+            f"the account {user} may not run {node['python']}, which starts the agent. Name a Python that every "
+            "account may run by ansible_python_interpreter, or leave promtail_user empty"
         )
     return problems
 
@@ -385,8 +385,8 @@ def notes(settings: dict[str, Any], node: dict[str, Any]) -> list[str]:
     if settings["reads_all"] and not node["python_of_root"]:
         right = "may read every file of" if node["system"] == "Linux" else "acts as root on"
         found.append(
-            f"the agent is started by {node['python']}, which accounts other than root can change: whoever does {right} "
-            "this host. Install a Python 3.9 or newer of the system"
+            f"the agent is started by {node['python']}, which accounts other than root can change: whoever does "
+            f"{right} this host. Install a Python 3.9 or newer of the system"
             f"{' (`xcode-select --install`)' if node['macos'] else ''}, or name one of root's by "
             "ansible_python_interpreter"
         )

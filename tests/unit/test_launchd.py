@@ -8,7 +8,6 @@ import plistlib
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -303,8 +302,6 @@ def test_errors_by_which_macos_means_something_else():
     )
     assert "from the local network" in darwin.hint("dial tcp 10.10.0.4:3100: connect: no route to host")
     assert darwin.hint("connection refused") == ""
-
-
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import stat
@@ -15,7 +16,8 @@ import pytest
 from ansible_collections.smolcluster.logging.plugins.module_utils import accounts, linux, python, resolver
 from ansible_collections.smolcluster.logging.plugins.plugin_utils import promtail
 
-from tests.unit.test_sources import NODE, problems
+from tests.lab.harness import Play
+from tests.unit.test_sources import NODE, ROOT, problems
 
 of_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another account")
 LOKI = {"host": "head", "addresses": [], "servers": ["192.0.2.53"], "certain": True, "known_to_system": False}
@@ -216,7 +218,9 @@ def test_another_account_on_linux_has_to_exist_and_to_read():
     (problem,) = problems({"user": "absent", "uid": None}, **OTHER_ACCOUNT)
     assert problem.startswith("there is no user 'smol' on this host; set promtail_user to one that exists")
     (problem,) = problems({"unreadable": ["/home/ray/logs"]}, **OTHER_ACCOUNT)
-    assert problem.startswith("the account smol cannot read /home/ray/logs, where log files are to be. Set promtail_user")
+    assert problem.startswith(
+        "the account smol cannot read /home/ray/logs, where log files are to be. Set promtail_user"
+    )
     (problem,) = problems({"python_usable": False, "python": "/root/py/bin/python3"}, **OTHER_ACCOUNT)
     assert problem.startswith("the account smol may not run /root/py/bin/python3")
     (problem,) = problems({"uid": 0}, user="root", reads_all=False)
@@ -360,8 +364,31 @@ def test_loki_that_is_down_is_worth_a_note_but_not_before_it_is_deployed():
     node = NODE | {"loki": LOKI | {"addresses": ["192.0.2.1"], "refusal": "192.0.2.1: Connection refused"}}
     assert problems(node) == []
     (note,) = promtail.notes(settings, node)
-    assert note.startswith("this host cannot connect to Loki at http://192.0.2.1:3100 now (192.0.2.1: Connection refused)")
+    assert note.startswith(
+        "this host cannot connect to Loki at http://192.0.2.1:3100 now (192.0.2.1: Connection refused)"
+    )
     assert promtail.notes(settings | {"check_mode": True}, node) == []
+
+
+@pytest.mark.parametrize(
+    ("variables", "address"),
+    [
+        ({"ansible_ssh_host": "192.0.2.77"}, "192.0.2.77"),
+        ({"ansible_ssh_host": "192.0.2.77", "ansible_host": "192.0.2.78"}, "192.0.2.77"),
+        ({"ansible_ssh_host": "192.0.2.77", "smolcluster_address": "2001:db8::1"}, "[2001:db8::1]"),
+        ({"ansible_host": "192.0.2.78"}, "192.0.2.78"),
+        ({}, "head"),
+    ],
+)
+def test_address_of_the_controller_is_the_one_that_ansible_uses(tmp_path, variables, address):
+    groups = {"controller": {"hosts": {"head": variables}}, "minis": {"hosts": {"mini": {}}}}
+    (tmp_path / "hosts.json").write_text(json.dumps({"all": {"children": groups}}))
+    task = {"ansible.builtin.debug": {"var": "promtail_controller"}}
+    play = {"hosts": "minis", "connection": "local", "gather_facts": False, "tasks": [task]}
+    play["vars_files"] = [str(ROOT / "playbooks/vars/agents.yml")]
+    (tmp_path / "show.yml").write_text(json.dumps([play]))
+    shown = Play.of(["ansible-playbook", "-i", str(tmp_path / "hosts.json"), str(tmp_path / "show.yml")], tmp_path)
+    assert f"promtail_controller: {address}" in shown.output.replace('"', "").replace("'", ""), shown.output
 
 
 # --- files of the system
