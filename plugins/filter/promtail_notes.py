@@ -12,7 +12,8 @@ author: [SmolCluster contributors (@smolcluster)]
 positional: node
 options:
   _input:
-    description: "The role's settings: C(sources), C(adopt), C(user) and C(full_disk_access)."
+    description: "The role's settings: C(sources), C(loki_url), C(adopt), C(user), C(reads_all),
+      C(install_method), C(full_disk_access) and C(check_mode)."
     type: dict
     required: true
   node: {description: Results of the module M(smolcluster.logging.promtail_info)., type: dict, required: true}

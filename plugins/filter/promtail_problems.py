@@ -14,7 +14,7 @@ options:
   _input:
     description: >-
       The role's settings: C(sources), C(loki_url), C(version), C(base_url), C(timezone), C(http_port), C(adopt),
-      C(home), C(user), C(install_method), C(homebrew_tap), C(full_disk_access) and
+      C(home), C(user), C(account), C(reads_all), C(install_method), C(homebrew_tap), C(full_disk_access) and
       C(platform) (empty where there is no program for the node).
     type: dict
     required: true

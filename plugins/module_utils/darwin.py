@@ -8,12 +8,12 @@ All by absolute paths: a non-interactive SSH session has a short PATH.
 from __future__ import annotations
 
 import os
-import pwd
 import re
 import socket
 import subprocess
-import sys
 from pathlib import Path
+
+from ansible_collections.smolcluster.logging.plugins.module_utils import python
 
 SET_CLOCK = "sudo systemsetup -setusingnetworktime on"
 # What macOS means by two errors that a program cannot tell from others.
@@ -23,8 +23,6 @@ HINTS = {
 }
 # Python of Apple's developer tools; /usr/bin/python3 leads to it, or only asks for them.
 DEVELOPER_PYTHON = "/Library/Developer/CommandLineTools/usr/bin/python3"
-# Number of no account and no group of macOS.
-STRANGER = 499
 # Homebrew's folder on Apple silicon and on Intel (https://docs.brew.sh/Installation).
 PREFIXES = (Path("/opt/homebrew"), Path("/usr/local"))
 # Below an account's home: where Docker Desktop, OrbStack and Colima put the client, and their engines' sockets.
@@ -129,41 +127,13 @@ def hint(words: str) -> str:
 
 
 def interpreter() -> str:
-    """Python for a service: that of the developer tools, which nobody but root can change, else the one of this run."""
-    return DEVELOPER_PYTHON if os.access(DEVELOPER_PYTHON, os.X_OK) else sys.executable
+    """Python for a service; see `python.for_service`. The system's own is that of the developer tools."""
+    return python.for_service(DEVELOPER_PYTHON)
 
 
-def unreadable(pattern: str, user: str) -> str | None:
-    """What keeps an account from reading log files.
-
-    Parameters:
-        pattern: path of the files, with wildcards.
-        user: the account; one that is still to be made counts as one that is in no group.
-
-    Returns:
-        The folder that the account cannot list, or, where the files' own is missing, enter; none when all is well.
-    """
-    folder = Path(re.split(r"[*?[{]", pattern)[0].rpartition("/")[0] or "/")
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    try:
-        account = pwd.getpwnam(user)
-        uid, gid = account.pw_uid, account.pw_gid
-        # A process has 16 at most there, an account often more.
-        groups = os.getgrouplist(user, gid)[: os.sysconf("SC_NGROUPS_MAX")]
-    except KeyError:
-        # Not those of nobody, which macOS keeps as -2.
-        uid, gid, groups = STRANGER, STRANGER, []
-    command = ["/bin/ls", str(there)] if there == folder else ["/bin/test", "-x", str(there)]
-    # AnsibleModule.run_command cannot act as another account.
-    done = subprocess.run(  # pylint: disable=ansible-bad-function
-        command,
-        user=uid,
-        group=gid,
-        extra_groups=groups,
-        capture_output=True,
-        check=False,
-    )
-    return str(there) if done.returncode else None
+def architecture() -> str:
+    """Machine of this Mac as `uname -m` gives it."""
+    return os.uname().machine
 
 
 def homebrew() -> dict[str, object] | None:
@@ -171,7 +141,7 @@ def homebrew() -> dict[str, object] | None:
 
     Returns:
         None without Homebrew; else `brew` (its program), `owner` (the account it belongs to, which alone may run it),
-        `promtail` (folder of Promtail's program) and `installed` (whether it is there).
+        `promtail` (Promtail's program) and `installed` (whether it is there).
     """
     for prefix in PREFIXES:
         brew, program = prefix / "bin/brew", prefix / "opt/promtail/bin/promtail"
@@ -179,10 +149,22 @@ def homebrew() -> dict[str, object] | None:
             return {
                 "brew": str(brew),
                 "owner": brew.owner(),
-                "promtail": str(program.parent),
+                "promtail": str(program),
                 "installed": os.access(program, os.X_OK),
             }
     return None
+
+
+def owner_of(brew: str) -> tuple[int, int]:
+    """Numbers of the account and the group that Homebrew belongs to.
+
+    Parameters:
+        brew: its program, on Macs with an Intel processor a link. What the link leads to is for its owner to choose, so
+            the link itself counts where it is not root's.
+    """
+    link, file = os.lstat(brew), os.stat(brew)
+    status = link if link.st_uid else file
+    return status.st_uid, status.st_gid
 
 
 def docker_path() -> str:
@@ -199,11 +181,8 @@ def docker_hosts() -> list[str]:
 
 def facts() -> dict[str, object]:
     """What a deployment has to know of this Mac beside what every host has; see the module `promtail_info`."""
-    python = interpreter()
     return {
         "version": output("/usr/bin/sw_vers", "-productVersion").strip(),
         "sleep": sleep_minutes(),
         "homebrew": homebrew(),
-        "python": python,
-        "python_of_root": os.stat(python).st_uid == 0,
     }

@@ -6,11 +6,18 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from pathlib import Path
+
+from ansible_collections.smolcluster.logging.plugins.module_utils import python
 
 PROC = Path("/proc")
 SET_CLOCK = "timedatectl set-ntp true"
+PYTHON = "/usr/bin/python3"
+# Programs of which every system has one, and which are built for what its programs are built for.
+USUAL = ("/bin/sh", "/proc/1/exe")
+# Machines by their numbers in an ELF header and the size of their words, in the words of `uname -m`.
+# Source: Linux, include/uapi/linux/elf-em.h; 64 bits on x86-64 with a 32-bit header are the ABI x32.
+MACHINES = {(3, 32): "i686", (62, 64): "x86_64", (62, 32): "x32", (40, 32): "armv7l", (183, 64): "aarch64"}
 
 
 def hint(words: str) -> str:  # noqa: ARG001
@@ -18,9 +25,56 @@ def hint(words: str) -> str:  # noqa: ARG001
     return ""
 
 
+def text_of(path: Path) -> str:
+    """Text of a file of the system; what is no UTF-8, as a process may call itself, is replaced.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return path.read_text("utf-8", "replace")
+
+
 def interpreter() -> str:
-    """Python for a service: the system's own by the name that outlives its upgrades, else the one of this run."""
-    return next(path for path in ("/usr/bin/python3", sys.executable) if os.access(path, os.X_OK))
+    """Python for a service; see `python.for_service`."""
+    return python.for_service(PYTHON)
+
+
+def elf_machine(header: bytes) -> str | None:
+    """Machine that a program is built for, in the words of `uname -m`; none when it is not known, or no ELF file.
+
+    Parameters:
+        header: its first 20 bytes or more.
+
+    Source: elf(5), e_ident and e_machine.
+    """
+    if len(header) < 20 or header[:4] != b"\x7fELF":
+        return None
+    order = "big" if header[5] == 2 else "little"
+    bits = 64 if header[4] == 2 else 32
+    known = MACHINES.get((int.from_bytes(header[18:20], order), bits))
+    return None if order == "big" else known
+
+
+def architecture() -> str:
+    """Machine that the programs of this system are built for, in the words of `uname -m`.
+
+    The kernel's own may differ: a system of 32 bits often runs on a kernel of 64 (Raspberry Pi OS), and has no loader
+    and no libraries for programs of 64 bits. Python's own word size does not tell either: it may be an interpreter from
+    elsewhere, or run under an emulator. So programs of the system itself are looked at.
+    """
+    kernel = os.uname().machine
+    for program in USUAL:
+        try:
+            with open(program, "rb") as file:
+                found = elf_machine(file.read(20))
+        except OSError:
+            continue
+        if found == "armv7l" and re.match(r"armv[4-7]", kernel):
+            # All of these have the same header; a kernel of 32 bits knows the processor.
+            return kernel
+        if found:
+            return found
+    return kernel
 
 
 def glibc() -> str | None:
@@ -35,7 +89,7 @@ def glibc() -> str | None:
 def command_line(pid: int) -> list[str]:
     """Arguments of a process; empty when it is gone or a thread of the kernel."""
     try:
-        return [word for word in (PROC / str(pid) / "cmdline").read_text("utf-8", "replace").split("\0") if word]
+        return [word for word in text_of(PROC / str(pid) / "cmdline").split("\0") if word]
     except OSError:
         return []
 
@@ -43,7 +97,7 @@ def command_line(pid: int) -> list[str]:
 def environment(pid: int) -> dict[str, str]:
     """Environment that a process was started with; empty when it is gone."""
     try:
-        words = (PROC / str(pid) / "environ").read_text("utf-8", "replace").split("\0")
+        words = text_of(PROC / str(pid) / "environ").split("\0")
     except OSError:
         return {}
     return dict(word.split("=", 1) for word in words if "=" in word)
@@ -63,8 +117,8 @@ def age(pid: int) -> float | None:
     Source: proc_pid_stat(5), field 22 (clock ticks after boot), counted behind the name, which may hold spaces.
     """
     try:
-        fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
-        uptime = float((PROC / "uptime").read_text().split()[0])
+        fields = text_of(PROC / str(pid) / "stat").rpartition(")")[2].split()
+        uptime = float(text_of(PROC / "uptime").split()[0])
     except OSError:
         return None
     return uptime - int(fields[19]) / os.sysconf("SC_CLK_TCK")
@@ -105,7 +159,7 @@ def unit_of(pid: int) -> str | None:
     Source: systemd, docs/CONTROL_GROUP_INTERFACE.md.
     """
     try:
-        groups = (PROC / str(pid) / "cgroup").read_text()
+        groups = text_of(PROC / str(pid) / "cgroup")
     except OSError:
         return None
     found = re.search(r"/system\.slice/([^/\n]+\.service)$", groups, re.MULTILINE)
@@ -126,7 +180,7 @@ def listener(port: int) -> dict[str, object] | None:
     inodes = set()
     for table in ("net/tcp", "net/tcp6"):
         try:
-            rows = (PROC / table).read_text().splitlines()[1:]
+            rows = text_of(PROC / table).splitlines()[1:]
         except OSError:
             continue
         for row in rows:

@@ -9,13 +9,16 @@ import json
 import os
 import pwd
 import shutil
+import stat
 import tempfile
 import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from ansible_collections.smolcluster.logging.plugins.module_utils import host
+from ansible_collections.smolcluster.logging.plugins.module_utils import accounts, host
 from ansible_collections.smolcluster.logging.plugins.module_utils.service import Run
 
 # Positions files of SmolCluster's own set-up (its logging/promtail-*-remote.yaml).
@@ -31,13 +34,18 @@ class PromtailError(Exception):
     """Something that stops a deployment; the text says what, and the way out."""
 
 
+def digest_of(file: BinaryIO) -> str:
+    """SHA-256 of an open file in hexadecimal."""
+    checksum = hashlib.sha256()
+    while block := file.read(1 << 20):
+        checksum.update(block)
+    return checksum.hexdigest()
+
+
 def digest(path: Path) -> str:
     """SHA-256 of a file in hexadecimal."""
-    checksum = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            checksum.update(block)
-    return checksum.hexdigest()
+        return digest_of(file)
 
 
 def digest_of_texts(*texts: str) -> str:
@@ -45,45 +53,50 @@ def digest_of_texts(*texts: str) -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
 
 
-def archive_of(home: Path, version: str) -> str | None:
-    """SHA-256 of the archive that an installed version was unpacked from.
+def origin_of(home: Path, version: str) -> dict[str, str]:
+    """What an installed version was made of.
 
     Parameters:
         home: folder with one folder a version.
         version: name of the version's folder.
 
     Returns:
-        None when the version is not installed, or its program is not what was unpacked.
+        `name` and `sha256` of the archive, or of the program of a package manager; empty when the version is not
+        installed, or its program is not what was installed.
     """
     try:
-        sums = json.loads((home / version / MANIFEST).read_text())
-        return sums["archive"] if digest(home / version / PROGRAM) == sums["program"] else None
+        known = json.loads((home / version / MANIFEST).read_text())
+        origin = {"name": str(known["name"]), "sha256": str(known["archive"])}
+        return origin if digest(home / version / PROGRAM) == known["program"] else {}
     except (OSError, ValueError, KeyError, TypeError):
-        return None
+        return {}
 
 
-def unpack(archive: Path, folder: Path, run: Run) -> Path:
+def unpack(archive: Path, folder: Path, run: Run, sha256: str = "") -> Path:
     """Unpack the one program of a release archive beside its place, and see whether that program starts here.
 
     Parameters:
         archive: zip with one file.
         folder: where the version belongs; it is not touched.
         run: function that runs a command.
+        sha256: digest that the archive must have; empty where none is known.
 
     Returns:
         Folder with the program and its manifest.
 
     Raises:
-        PromtailError: no such archive, not one file in it, or its program does not start on this node.
+        PromtailError: no such archive, another digest, not one file in it, or its program does not start on this node.
     """
     if not archive.is_file():
         raise PromtailError(f"{archive}: the release archive is not on this node")
-    folder.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    for stale in folder.parent.glob(f".{folder.name}.*"):  # of a run that was cut off
-        shutil.rmtree(stale)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        program = partial / PROGRAM
+    found = digest(archive)
+    if sha256 and found != sha256:
+        raise PromtailError(
+            f"{archive} on this node is not the archive that was verified: its SHA-256 is {found}, not {sha256}. "
+            "Run this again; if that does not help, look who else writes there"
+        )
+
+    def extract(program: Path) -> None:
         try:
             with zipfile.ZipFile(archive) as packed:
                 names = [entry for entry in packed.infolist() if not entry.is_dir()]
@@ -93,6 +106,86 @@ def unpack(archive: Path, folder: Path, run: Run) -> Path:
                     shutil.copyfileobj(source, target, 1 << 20)
         except zipfile.BadZipFile as error:
             raise PromtailError(f"{archive.name} is no zip archive: {error}") from error
+
+    return prepare(folder, extract, f"the program in {archive.name}", {"name": archive.name, "archive": found}, run)
+
+
+def copy_of(program: str, owner: tuple[int, int], folder: Path, run: Run) -> Path:
+    """Copy a package manager's program beside its place, and see whether it starts here.
+
+    Parameters:
+        program: the program.
+        owner: see `opened_as`.
+        folder: where the version belongs; it is not touched.
+        run: function that runs a command.
+
+    Returns:
+        Folder with the program and its manifest.
+
+    Raises:
+        PromtailError: it cannot be read, or does not start on this node.
+    """
+    manifest = {"name": program}
+
+    def copy(target: Path) -> None:
+        with opened_as(program, owner) as source, target.open("wb") as file:
+            shutil.copyfileobj(source, file, 1 << 20)
+        # What was copied counts: the package manager may replace its program at any time.
+        manifest["archive"] = digest(target)
+
+    return prepare(folder, copy, program, manifest, run)
+
+
+@contextmanager
+def opened_as(program: str, owner: tuple[int, int]) -> Iterator[BinaryIO]:
+    """Open a program in a folder that belongs to an ordinary account, with that account's rights.
+
+    The account can put anything in the program's place, a link to a file of root's or a pipe for example. So no more
+    can be read than the account itself can read, and nothing but a file.
+
+    Parameters:
+        program: the program.
+        owner: numbers of the account and its group.
+
+    Raises:
+        PromtailError: the account cannot read it, or it is no file.
+    """
+    try:
+        with accounts.acting_as(*owner):
+            # Opening a pipe would wait for somebody who writes.
+            number = os.open(program, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError as error:
+        raise PromtailError(f"{program} cannot be read by the account that it belongs to: {error.strerror}") from error
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise PromtailError(f"{program} is no file; install it anew, or set promtail_install_method: archive")
+    with os.fdopen(number, "rb") as file:
+        yield file
+
+
+def prepare(folder: Path, fill: Callable[[Path], None], name: str, manifest: dict[str, str], run: Run) -> Path:
+    """Make a version's folder beside its place.
+
+    Parameters:
+        folder: where the version belongs; it is not touched.
+        fill: writes the program to a path.
+        name: what the program is called in messages.
+        manifest: what it is made of; the digest of the program is added.
+        run: function that runs a command.
+
+    Returns:
+        The folder that was made.
+
+    Raises:
+        PromtailError: `fill` failed, or the program does not start on this node.
+    """
+    folder.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    for stale in folder.parent.glob(f".{folder.name}.*"):  # of a run that was cut off
+        shutil.rmtree(stale)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        program = partial / PROGRAM
+        fill(program)
         program.chmod(0o755)
         try:
             code, out, err = run([str(program), "-version"])
@@ -100,12 +193,11 @@ def unpack(archive: Path, folder: Path, run: Run) -> Path:
             code, out, err = 126, "", str(error)
         if code:
             raise PromtailError(
-                f"the program in {archive.name} does not start on this node: {(err or out).strip()}. "
+                f"{name} does not start on this node: {(err or out).strip()}. "
                 "Check that archive, system and architecture belong together; promtail_version 3.5.6 is the last for "
                 "a C library older than glibc 2.34."
             )
-        sums = {"archive": digest(archive), "program": digest(program)}
-        (partial / MANIFEST).write_text(json.dumps(sums) + "\n")
+        (partial / MANIFEST).write_text(json.dumps({**manifest, "program": digest(program)}) + "\n")
         partial.chmod(0o755)
     except BaseException:
         shutil.rmtree(partial)

@@ -50,9 +50,13 @@ options:
   boot_file:
     description: File of tmpfiles.d(5) that makes these folders again at boot, where the system empties the place.
     type: path
-  program_dir:
-    description: Folder of a program that a package manager has installed; then O(archive) is not needed.
-    type: path
+  sha256: {description: SHA-256 that O(archive) must have; empty where none is known., type: str, default: ''}
+  homebrew:
+    description:
+      - Take the program that Homebrew has installed, instead of O(archive); only on a Mac.
+      - It is copied, for Homebrew's folder belongs to an ordinary account, and again when Homebrew has another one.
+    type: bool
+    default: false
   home: {description: Folder of the versions and of the C(current) link., type: path, required: true}
   http_port: {description: TCP port on 127.0.0.1 at which the agent must answer., type: int, required: true}
   timeout: {description: Seconds that the agent may take to answer., type: int, default: 20}
@@ -104,7 +108,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.smolcluster.logging.plugins.module_utils import host, loki, promtail, source_folders
+from ansible_collections.smolcluster.logging.plugins.module_utils import darwin, host, loki, promtail, source_folders
 from ansible_collections.smolcluster.logging.plugins.module_utils.files import (
     Change,
     Directory,
@@ -131,7 +135,8 @@ SPEC = {
     "folders": {"type": "list", "elements": "path", "default": []},
     "source_folders": {"type": "list", "elements": "dict", "default": []},
     "boot_file": {"type": "path"},
-    "program_dir": {"type": "path"},
+    "sha256": {"type": "str", "default": ""},
+    "homebrew": {"type": "bool", "default": False},
     "home": {"type": "path", "required": True},
     "http_port": {"type": "int", "required": True},
     "timeout": {"type": "int", "default": 20},
@@ -151,8 +156,8 @@ class Deployment:
         self.params = module.params
         self.service = host.manager(self.run, self.params["service"])
         self.home = Path(self.params["home"])
-        # A folder of a package manager, which names it by an absolute path, stays where it is.
-        self.folder = self.home / (self.params["program_dir"] or self.params["version"])
+        self.folder = self.home / self.params["version"]
+        self.keg = darwin.homebrew() if self.params["homebrew"] else None
         files = {path: text.replace("@python@", host.own.interpreter()) for path, text in self.params["files"].items()}
         texts = [part for file in files.items() for part in file]
         self.deployment = promtail.digest_of_texts(self.params["version"], *texts)
@@ -160,12 +165,7 @@ class Deployment:
         self.targets = sum(len(scrape.get("static_configs", [])) for scrape in scrapes)
         user, group = self.account()
         self.changes: list[Change] = [Directory(Path(path), 0o750, user, group) for path in self.params["folders"]]
-        self.changes.append(
-            Link(
-                self.home / "current",
-                str(self.folder.relative_to(self.home)) if self.folder.is_relative_to(self.home) else str(self.folder),
-            )
-        )
+        self.changes.append(Link(self.home / "current", self.params["version"]))
         for path, text in files.items():
             private = path == self.params["config_file"]
             text = text.replace("@deployment@", self.deployment)
@@ -199,9 +199,13 @@ class Deployment:
 
     def missing(self) -> bool:
         """Whether the version has to be unpacked."""
-        if self.params["program_dir"]:
-            return False
-        return self.params["reinstall"] or not promtail.archive_of(self.home, self.params["version"])
+        origin = promtail.origin_of(self.home, self.params["version"])
+        if not self.params["homebrew"]:
+            return self.params["reinstall"] or not origin
+        if not self.keg or not self.keg["installed"]:
+            return True
+        with promtail.opened_as(self.keg["promtail"], darwin.owner_of(self.keg["brew"])) as program:
+            return origin.get("sha256") != promtail.digest_of(program)
 
     def stale(self) -> str | None:
         """Why the service has to be started anew though the files are right; none when it need not."""
@@ -276,8 +280,7 @@ class Deployment:
         }
         result["changed"] = bool(result["changes"])
         if self.module.check_mode:
-            # A dry run finds nothing where Homebrew's program is still to be installed.
-            if pending and not unpack and (self.folder / promtail.PROGRAM).exists():
+            if pending and not unpack:
                 promtail.check_config(self.folder / promtail.PROGRAM, self.params["config"], self.run)
             return result
         if unpack:
@@ -319,11 +322,15 @@ class Deployment:
         """Folder with the version from the archive, beside its place.
 
         Raises:
-            PromtailError: there is no archive, or its program does not start here.
+            PromtailError: there is no archive or no program of Homebrew, or its program does not start here.
         """
+        if self.params["homebrew"]:
+            if not self.keg:
+                raise promtail.PromtailError("Homebrew is not on this host; set promtail_install_method: archive")
+            return promtail.copy_of(self.keg["promtail"], darwin.owner_of(self.keg["brew"]), self.folder, self.run)
         if not self.params["archive"]:
             raise promtail.PromtailError(f"version {self.params['version']} is not installed and no archive given")
-        return promtail.unpack(Path(self.params["archive"]), self.folder, self.run)
+        return promtail.unpack(Path(self.params["archive"]), self.folder, self.run, self.params["sha256"])
 
     def retire(self, strays: list[promtail.Stray]) -> list[str]:
         """Stop other Promtails for good; a process that does not stop within 10 s is killed.

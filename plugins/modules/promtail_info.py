@@ -20,12 +20,14 @@ options:
   systems:
     description:
       - What differs between systems, by the name of the kernel (C(Linux), C(Darwin)).
-      - C(service) is the name of the service, C(unit_file) where its definition belongs, C(user) the service's user.
+      - C(service) is the name of the service, C(unit_file) where its definition belongs, C(user) the service's user,
+        C(reads_all) the account that may read every file.
     type: dict
     required: true
   http_port: {description: TCP port that the agent is to listen on., type: int, required: true}
+  loki_url: {description: Base address of Loki; its host is looked up and connected to., type: str, default: ''}
   paths:
-    description: Paths of the log files, with wildcards. On a Mac it is tried whether the service's user may read there.
+    description: Paths of the log files, with wildcards. It is tried whether the service's user may read there.
     type: list
     elements: str
     default: []
@@ -36,12 +38,25 @@ EXAMPLES = r"""
     home: /opt/promtail
     version: 3.6.11
     systems:
-      Linux: {service: promtail, unit_file: /etc/systemd/system/promtail.service, user: promtail}
+      Linux:
+        service: promtail
+        unit_file: /etc/systemd/system/promtail.service
+        user: promtail
+        reads_all: promtail
     http_port: 9080
+    loki_url: http://192.0.2.10:3100
 """
 RETURN = r"""
 system: {description: Name of the operating system's kernel., returned: always, type: str, sample: Linux}
-architecture: {description: Machine name as C(uname -m) gives it., returned: always, type: str, sample: x86_64}
+architecture:
+  description:
+    - Machine that the system's programs are built for, in the words of C(uname -m).
+    - It differs from the kernel's where a system of 32 bits runs on a kernel of 64.
+  returned: always
+  type: str
+  sample: x86_64
+python: {description: Python that starts the service., returned: always, type: str, sample: /usr/bin/python3}
+python_of_root: {description: Whether root alone can change that Python., returned: always, type: bool}
 glibc:
   description: Version of the GNU C library; null on other C libraries.
   returned: always
@@ -55,21 +70,32 @@ macos:
   description:
     - What only a Mac has; null elsewhere. C(version) is that of macOS, C(sleep) the minutes after which it sleeps (0 is
       never), C(quarantined) the programs that Gatekeeper would keep from starting.
-    - C(python) is the Python of the service, C(python_of_root) whether that is root's, C(unreadable) the folders of
-      O(paths) that keep the service's user out.
-    - C(homebrew) is null without Homebrew, else its program C(brew), the C(owner) who alone may run it, the folder of
+    - C(homebrew) is null without Homebrew, else its program C(brew), the C(owner) who alone may run it, the path of
       its C(promtail), and whether that is C(installed).
-  returned: always
+  returned: when RV(managed)
   type: dict
-known_names: {description: Names in C(/etc/hosts)., returned: always, type: list, elements: str}
+unreadable:
+  description: Folders of O(paths) that keep the service's user out.
+  returned: when RV(managed)
+  type: list
+  elements: str
+python_usable: {description: Whether the service's user may start the Python., returned: when RV(managed), type: bool}
+loki:
+  description:
+    - What the node finds of the host in O(loki_url); null without one.
+    - C(host) is its name, C(addresses) what /etc/hosts or the DNS servers C(servers) have for it, which is all that
+      Promtail asks, C(certain) whether each question was answered, C(known_to_system) whether the system's own
+      resolver, which may ask more, knows the name.
+    - C(refusal) says why no connection comes about; it is empty where one does.
+  returned: when RV(managed)
+  type: dict
 archive:
   description: SHA-256 of the archive that the version was unpacked from; null when it is not installed undamaged.
-  returned: always
+  returned: when RV(managed)
   type: str
-user:
-  description: Whose the service's user is; C(ours), C(foreign) or C(absent).
-  returned: always
-  type: str
+archive_name: {description: Name of that archive., returned: when RV(managed), type: str}
+user: {description: Whose the service's user is; C(ours), C(foreign) or C(absent)., returned: always, type: str}
+uid: {description: Number of the service's user; null when it is absent., returned: always, type: int}
 pid: {description: Process of the running service; 0 when it does not run., returned: always, type: int}
 port_holder:
   description: Process and command that listen on the port, unless it is the service; null when it is free.
@@ -97,9 +123,10 @@ import os
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.smolcluster.logging.plugins.module_utils import darwin, host, promtail
+from ansible_collections.smolcluster.logging.plugins.module_utils import accounts, darwin, host, promtail, resolver
 
 
 def port_holder(service: Any, port: int) -> dict | None:
@@ -120,34 +147,52 @@ def port_holder(service: Any, port: int) -> dict | None:
     return None
 
 
-def macos(folder: Path, user: str, paths: list[str]) -> dict | None:
+def macos(folder: Path) -> dict | None:
     """What only a Mac has; none elsewhere.
 
     Parameters:
         folder: folder of the version that is to run.
-        user: the service's user.
-        paths: paths of the log files.
     """
     if host.SYSTEM != "Darwin":
         return None
-    facts = darwin.facts()
-    keg = (facts["homebrew"] or {}).get("promtail")
-    programs = [Path(place) / promtail.PROGRAM for place in (folder, keg) if place]
-    refused = [] if user == "root" else [darwin.unreadable(path, user) for path in paths if path.startswith("/")]
-    return {
-        **facts,
-        "quarantined": [str(program) for program in programs if darwin.quarantined(program)],
-        "unreadable": sorted({folder for folder in refused if folder}),
-    }
+    program = folder / promtail.PROGRAM
+    return {**darwin.facts(), "quarantined": [str(program)] if darwin.quarantined(program) else []}
 
 
-def known_names() -> list[str]:
-    """Names in /etc/hosts, where programs without the system's resolver look as well."""
+def reach(user: str, paths: list[str], python: str) -> dict[str, object]:
+    """What an account without further rights may do here.
+
+    Parameters:
+        user: the service's user.
+        paths: paths of the log files.
+        python: Python that starts the service.
+    """
+    refused = {accounts.unreadable(path, user) for path in paths if path.startswith("/")}
+    return {"unreadable": sorted(filter(None, refused)), "python_usable": accounts.may_run(python, user)}
+
+
+def loki_of(url: str) -> dict[str, object] | None:
+    """What this node finds of Loki's host; see `loki` in the results.
+
+    Parameters:
+        url: base address of Loki.
+    """
     try:
-        lines = Path("/etc/hosts").read_text().splitlines()
-    except OSError:
-        return []
-    return [name for line in lines for name in line.partition("#")[0].split()[1:]]
+        parts = urlsplit(url)
+        name, port = parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        return None
+    if not name:
+        return None
+    answer = resolver.look_up(name)
+    return {
+        "host": name,
+        "addresses": answer.addresses,
+        "servers": answer.servers,
+        "certain": answer.certain,
+        "known_to_system": bool(answer.addresses) or resolver.known_to_system(name),
+        "refusal": resolver.refusal(answer.addresses, port),
+    }
 
 
 def main() -> None:
@@ -158,28 +203,36 @@ def main() -> None:
             "version": {"type": "str", "required": True},
             "systems": {"type": "dict", "required": True},
             "http_port": {"type": "int", "required": True},
+            "loki_url": {"type": "str", "default": ""},
             "paths": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
     identity, home = os.uname(), Path(module.params["home"])
-    known = {"system": identity.sysname, "architecture": identity.machine, "glibc": host.own.glibc()}
+    python = host.own.interpreter()
+    known = {"system": identity.sysname, "architecture": host.own.architecture(), "glibc": host.own.glibc()}
+    known |= {"python": python, "python_of_root": accounts.of_root(python)}
     if identity.sysname not in module.params["systems"]:
         module.exit_json(changed=False, managed=False, **known)
     ours = module.params["systems"][identity.sysname]
     service = host.manager(module.run_command, ours["service"])
     unit = Path(ours["unit_file"])
-    known |= {"user": promtail.account(ours["user"]), "home": promtail.owner_of_home(home)}
+    user = ours["user"]
+    known |= {"user": promtail.account(user), "uid": accounts.number(user), "home": promtail.owner_of_home(home)}
     if not service.present():
         module.exit_json(changed=False, managed=False, foreign_unit=promtail.foreign_unit(unit, ""), **known)
     try:
         state = service.state()
+        origin = promtail.origin_of(home, module.params["version"])
+        limited = user != ours["reads_all"]
         module.exit_json(
             changed=False,
             managed=True,
-            macos=macos(home / module.params["version"], ours["user"], module.params["paths"]),
-            known_names=known_names(),
-            archive=promtail.archive_of(home, module.params["version"]),
+            macos=macos(home / module.params["version"]),
+            loki=loki_of(module.params["loki_url"]),
+            **(reach(user, module.params["paths"], python) if limited else {"unreadable": [], "python_usable": True}),
+            archive=origin.get("sha256"),
+            archive_name=origin.get("name"),
             pid=state.pid,
             port_holder=port_holder(service, module.params["http_port"]),
             strays=[stray.shown() for stray in promtail.strays(module.run_command, service)],

@@ -21,7 +21,6 @@ import urllib.parse
 import zoneinfo
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import yaml
 from ansible_collections.smolcluster.logging.plugins.module_utils import globs
@@ -54,7 +53,7 @@ def numbers(version: str) -> tuple[int, ...]:
 
 def load_formats(folder: str) -> dict[str, dict[str, Any]]:
     """Format presets of a folder, by the names of their files without `.yml`."""
-    return {path.stem: yaml.safe_load(path.read_text()) for path in sorted(Path(folder).glob("*.yml"))}
+    return {path.stem: yaml.safe_load(path.read_text("utf-8")) for path in sorted(Path(folder).glob("*.yml"))}
 
 
 def level_template(words: dict[str, str]) -> str:
@@ -283,7 +282,12 @@ def node_problems(settings: dict[str, Any], node: dict[str, Any]) -> list[str]:
         if node["system"] == "Darwin":
             return ["/bin/launchctl is not there or does not run; this role needs it. Take this host out of the group"]
         return ["systemd is not the init system of this host; this role needs it. Take this host out of the group"]
-    problems += name_problems(settings, node) + macos_problems(settings, node)
+    if not str(settings["platform"]).startswith(f"{node['system'].lower()}-"):
+        problems.append(
+            f"promtail_platform is {settings['platform']}, and this host runs {node['system']}. Remove it, or set it "
+            "only for the host that it is meant for"
+        )
+    problems += name_problems(settings, node) + account_problems(settings, node) + macos_problems(settings, node)
     version = numbers(str(settings["version"]))
     if node["system"] == "Linux" and version >= NEW_GLIBC_SINCE and not node["archive"]:
         found = node["glibc"]
@@ -317,15 +321,65 @@ def node_problems(settings: dict[str, Any], node: dict[str, Any]) -> list[str]:
     return problems
 
 
+def found_by_agent(settings: dict[str, Any], loki: dict[str, Any]) -> bool:
+    """Whether the agent finds Loki's host; Homebrew's build asks the system's resolver, the release's does not."""
+    return bool(loki["addresses"]) or (settings["install_method"] == "homebrew" and loki["known_to_system"])
+
+
 def name_problems(settings: dict[str, Any], node: dict[str, Any]) -> list[str]:
-    """Whether the agent can find Loki's address: the release's programs ask no mDNS (they are built with netgo)."""
-    name = urlsplit(str(settings["loki_url"])).hostname or ""
-    if not name.endswith(".local") or name in node["known_names"]:
+    """Whether the agent can find Loki's address."""
+    loki = node["loki"]
+    if not loki or found_by_agent(settings, loki):
         return []
-    return [
-        f"Promtail does not resolve {name}, names in .local being answered by mDNS alone. Set smolcluster_address on "
-        f"the controller to its address (or promtail_loki_url), or add {name} to /etc/hosts of this host"
-    ]
+    name, servers = loki["host"], ", ".join(loki["servers"])
+    way = (
+        "Set smolcluster_address on the controller to its address (or promtail_loki_url), or add the name to "
+        "/etc/hosts of this host"
+    )
+    if not loki["known_to_system"]:
+        said = "do not know it" if loki["certain"] else "do not know it, or do not answer"
+        return [
+            f"this host cannot resolve {name}, the name of Loki's machine: it is not in /etc/hosts, and the DNS "
+            f"servers ({servers}) {said}. A name that only SSH knows on the control node is none for the nodes. {way}"
+        ]
+    if loki["certain"]:
+        return [
+            f"Promtail cannot resolve {name}, the name of Loki's machine: this host knows it by another source, such "
+            f"as mDNS. Promtail asks /etc/hosts and DNS servers ({servers}) only, and they do not have it. {way}"
+        ]
+    return []
+
+
+def account_problems(settings: dict[str, Any], node: dict[str, Any]) -> list[str]:
+    """What keeps the agent's account from its work, where it is not the one that may read every file."""
+    if settings["reads_all"]:
+        return []
+    user, linux = settings["user"], node["system"] == "Linux"
+    if linux and node["uid"] == 0:
+        return [
+            f"promtail_user is {user}, and on Linux the agent never runs as root. Leave promtail_user empty: the "
+            "account promtail is then made, which may read every file and write none"
+        ]
+    if node["user"] == "absent":
+        if user == settings["account"]:
+            return []
+        return [
+            f"there is no user '{user}' on this host; set promtail_user to one that exists, or leave it empty for "
+            f"{'promtail, which is then made' if linux else 'root. _promtail is made where it is missing'}"
+        ]
+    problems = []
+    if node["unreadable"]:
+        problems.append(
+            f"the account {user} cannot read {', '.join(node['unreadable'])}, where log files are to be. Set "
+            f"promtail_user to the account that trains, leave it empty for {'one' if linux else 'root,'} that may read "
+            "every file, or let training write to a folder that everybody may read"
+        )
+    if not node["python_usable"]:
+        problems.append(
+            f"the account {user} may not run {node['python']}, which starts the agent. Name a Python that every "
+            "account may run by ansible_python_interpreter, or leave promtail_user empty"
+        )
+    return problems
 
 
 def protected(path: str) -> bool:
@@ -382,17 +436,6 @@ def macos_problems(settings: dict[str, Any], node: dict[str, Any]) -> list[str]:
         f"`sudo xattr -d com.apple.quarantine {program}` on this Mac"
         for program in macos["quarantined"]
     ]
-    if settings["user"] not in ("root", "_promtail") and node["user"] == "absent":
-        problems.append(
-            f"there is no user '{settings['user']}' on this Mac; set promtail_macos_user to one that exists, to root, "
-            "or to _promtail, which is then made"
-        )
-    if macos["unreadable"]:
-        problems.append(
-            f"the account {settings['user']} cannot read {', '.join(macos['unreadable'])}, where log files are to be. "
-            "Set promtail_macos_user to root or to the account that trains, or let training write to a folder that "
-            "everybody may read, such as one in /Users/Shared"
-        )
     return problems
 
 
@@ -410,6 +453,15 @@ def notes(settings: dict[str, Any], node: dict[str, Any]) -> list[str]:
             f"left over from a set-up by hand: {', '.join(old)}. Two agents on the same files send every line twice; "
             "set promtail_adopt: true to retire the old one"
         )
+    found += loki_notes(settings, node)
+    if settings["reads_all"] and not node["python_of_root"]:
+        right = "may read every file of" if node["system"] == "Linux" else "acts as root on"
+        found.append(
+            f"the agent is started by {node['python']}, which accounts other than root can change: whoever does "
+            f"{right} this host. Install a Python 3.9 or newer of the system"
+            f"{' (`xcode-select --install`)' if node['macos'] else ''}, or name one of root's by "
+            "ansible_python_interpreter"
+        )
     macos = node["macos"]
     if macos is None:
         return found
@@ -422,12 +474,7 @@ def notes(settings: dict[str, Any], node: dict[str, Any]) -> list[str]:
         found.append(
             f"the agent runs as {settings['user']}. macOS 15 and newer may keep programs from other machines (Local "
             "Network Privacy); services are said to be exempt, root's surely are. If lines do not arrive and the agent "
-            "says `no route to host`, set promtail_macos_user: root"
-        )
-    if settings["user"] == "root" and not macos["python_of_root"]:
-        found.append(
-            f"the agent is started by {macos['python']}, which is not root's: whoever can change it acts as root on "
-            "this Mac. Apple's developer tools (`xcode-select --install`) bring one that is"
+            "says `no route to host`, set promtail_user: root"
         )
     attached = [path for path in source_paths(settings) if path.startswith("/Volumes/")]
     if attached and not settings["full_disk_access"]:
@@ -444,12 +491,33 @@ def notes(settings: dict[str, Any], node: dict[str, Any]) -> list[str]:
     return found
 
 
+def loki_notes(settings: dict[str, Any], node: dict[str, Any]) -> list[str]:
+    """That Loki cannot be reached now; nothing in check mode, where it may still be to come."""
+    loki = node["loki"]
+    if not loki or settings["check_mode"]:
+        return []
+    later = "Lines stay in their files and are sent as soon as it can"
+    if not found_by_agent(settings, loki):
+        return [
+            f"the DNS servers of this host ({', '.join(loki['servers'])}) do not answer, and Promtail finds "
+            f"{loki['host']} by them alone. {later}; to do without them, set smolcluster_address on the controller to "
+            "its address"
+        ]
+    if loki["refusal"]:
+        return [
+            f"this host cannot connect to Loki at {settings['loki_url']} now ({loki['refusal']}). {later}. Check that "
+            "Loki runs, that this is its address, and that no firewall is between"
+        ]
+    return []
+
+
 def problems(settings: dict[str, Any], folder: str, node: dict[str, Any]) -> list[str]:
     """Everything that stands against a deployment, in words for the user; empty when nothing does.
 
     Parameters:
         settings: `sources`, `loki_url`, `version`, `base_url`, `timezone`, `http_port`, `memory_max`, `stop_timeout`,
-            `batch_wait`, `adopt`, `platform`, `home`, `user`, `install_method`, `homebrew_tap`, `full_disk_access`.
+            `batch_wait`, `adopt`, `platform`, `home`, `user`, `account` (the one that the role makes), `reads_all`
+            (whether the user may read every file), `install_method`, `homebrew_tap`, `full_disk_access`, `check_mode`.
         folder: folder of the format presets.
         node: results of the module `promtail_info`.
     """

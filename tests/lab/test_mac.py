@@ -347,7 +347,7 @@ def test_set_up_by_hand_is_reported_and_on_request_retired(mac: Mac):
     assert mac.sh("rm -r /opt/homebrew/opt /Users/smol/Library /opt/homebrew/*.yaml; ls /opt/homebrew") == "bin"
 
 
-def test_homebrew_is_used_where_it_is_wanted_and_never_as_root(mac: Mac):
+def test_homebrews_program_is_copied_and_brew_never_runs_as_root(mac: Mac):
     brew = {"promtail_install_method": "homebrew"}
     mac.refused("its formula was disabled on 2026-03-02", "promtail_install_method: archive", **brew)
     tap = "/opt/homebrew/Library/Taps/smol/homebrew-agents"
@@ -358,11 +358,28 @@ def test_homebrew_is_used_where_it_is_wanted_and_never_as_root(mac: Mac):
     assert "mac1: Homebrew cannot install smol/other/promtail: Error: No available formula" in words
     assert mac.one("--check", **brew).changed() == 2
     mac.one(**brew)
-    keg = "/opt/homebrew/opt/promtail/bin"
-    assert mac.sh(f"stat -c %U {keg}/promtail") == "smol"
-    assert mac.sh(f"readlink /proc/{mac.agent()}/exe") == f"{keg}/promtail"
+    keg, copy = "/opt/homebrew/opt/promtail/bin/promtail", "/opt/promtail/homebrew/promtail"
+    # Homebrew's folder is an ordinary account's; root runs a file of its own.
+    assert mac.sh(f"stat -c %U {keg} {copy}").split() == ["smol", "root"]
+    assert mac.sh(f"readlink /proc/{mac.agent()}/exe") == copy
     assert mac.one(**brew).changed() == 0
     mac.delivers(f"brewed-{time.time_ns()}")
+    # An upgrade by Homebrew reaches the agent by the next run.
+    mac.sh(f"echo >> {keg}")
+    assert mac.one("--check", **brew).changed() == 1
+    assert mac.one(**brew).changed() == 1
+    assert mac.sh(f"cmp {keg} {copy} && echo same") == "same"
+    assert mac.sh(f"readlink /proc/{mac.agent()}/exe") == copy
+    assert mac.one(**brew).changed() == 0
+    # What the account itself cannot read is not copied for it.
+    pid = mac.job("pid")
+    mac.sh(f"mv {keg} {keg}.kept && install -m 600 /dev/null /private/var/secret && ln -s /private/var/secret {keg}"
+           f" && chown -h smol {keg}")  # fmt: skip
+    play = mac.play("site.yml", *ONE, **brew)
+    assert play.code != 0
+    assert f"{keg} cannot be read by the account that it belongs to" in " ".join(play.output.split())
+    assert mac.job("pid") == pid
+    mac.sh(f"mv {keg}.kept {keg}; rm /private/var/secret")
     mac.one()
     assert mac.sh(f"readlink /proc/{mac.agent()}/exe").startswith("/opt/promtail/3.")
     mac.sh("rm -r /opt/homebrew/opt /opt/homebrew/Library")
@@ -400,7 +417,7 @@ TRAPS = {
     ),
     "mDNS name": (
         {"promtail_loki_url": "http://controller.local:3100"},
-        "Promtail does not resolve controller.local",
+        "cannot resolve controller.local, the name of Loki's machine",
         "/etc/hosts",
     ),
     "tap": (
@@ -409,8 +426,8 @@ TRAPS = {
         "user/repository",
     ),
     "port": ({"promtail_http_port": 70000}, "promtail_http_port is '70000'", "from 1 to 65535"),
-    "number for a name": ({"promtail_macos_user": 501}, "there is no user '501'", "promtail_macos_user"),
-    "no such user": ({"promtail_macos_user": "nobody_here"}, "there is no user 'nobody_here'", "promtail_macos_user"),
+    "number for a name": ({"promtail_user": 501}, "there is no user '501'", "promtail_user"),
+    "no such user": ({"promtail_user": "nobody_here"}, "there is no user 'nobody_here'", "promtail_user"),
 }  # fmt: skip
 
 
@@ -429,12 +446,12 @@ def test_quarantined_program_is_told(mac: Mac):
 
 def test_sleeping_mac_and_another_account_are_told(mac: Mac):
     settings(mac, sleep=10)
-    play = mac.one("--check", promtail_macos_user="_promtail")
+    play = mac.one("--check", promtail_user="_promtail")
     words = " ".join(play.output.split())
     assert "mac1: this Mac goes to sleep after 10 min" in words
     assert "the agent runs as _promtail" in words
     settings(mac, version="14.7")
-    play = mac.one("--check", promtail_macos_user="_promtail")
+    play = mac.one("--check", promtail_user="_promtail")
     assert "goes to sleep" not in play.output
     assert "Local Network Privacy" not in play.output
     settings(mac)
@@ -443,16 +460,16 @@ def test_sleeping_mac_and_another_account_are_told(mac: Mac):
 def test_account_that_cannot_read_the_log_files_is_told(mac: Mac):
     mac.sh("chmod 750 /Users/smol && install -d -o smol -g staff /Users/smol/smolcluster")
     source = {"name": "t", "paths": ["/Users/smol/smolcluster/logging/*.log"], "format": "smolcluster"}
-    words = "the account _promtail cannot read /Users/smol/smolcluster", "Set promtail_macos_user to root"
-    mac.refused(*words, promtail_sources=[source], promtail_macos_user="_promtail")
-    assert mac.one("--check", promtail_sources=[source], promtail_macos_user="smol").changed() > 0
+    words = "the account _promtail cannot read /Users/smol/smolcluster", "Set promtail_user to the account that trains"
+    mac.refused(*words, promtail_sources=[source], promtail_user="_promtail")
+    assert mac.one("--check", promtail_sources=[source], promtail_user="smol").changed() > 0
 
 
 def test_account_of_its_own(mac: Mac):
-    mac.one(promtail_macos_user="_promtail")
+    mac.one(promtail_user="_promtail")
     assert mac.sh(f"stat -c %U /proc/{mac.agent()} /var/db/promtail").split() == ["_promtail"] * 2
     mac.delivers(f"account-{time.time_ns()}")
-    assert mac.one(promtail_macos_user="_promtail").changed() == 0
+    assert mac.one(promtail_user="_promtail").changed() == 0
     mac.sh("newsyslog -F")
     assert mac.sh(f"stat -c %U {OWN_LOGS}/promtail.log") == "_promtail"
     wait_for(lambda: mac.agent(), "the agent is back", 20)

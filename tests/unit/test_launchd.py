@@ -8,7 +8,6 @@ import plistlib
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -290,8 +289,9 @@ def test_protected_folders(path, hidden):
     ],
 )
 def test_places_that_are_worth_a_note(path, allowed, words):
-    settings = {"sources": [{"name": "t", "paths": [path]}], "adopt": False, "user": "root"}
-    node = {"strays": [], "leftovers": [], "macos": {"sleep": 0, "version": "15.6", "python_of_root": True}}
+    settings = {"sources": [{"name": "t", "paths": [path]}], "adopt": False, "user": "root", "reads_all": True}
+    node = {"strays": [], "leftovers": [], "macos": {"sleep": 0, "version": "15.6"}, "system": "Darwin"}
+    node |= {"python_of_root": True, "loki": None}
     found = promtail.notes(settings | {"full_disk_access": allowed}, node)
     assert [note.startswith(words or "") for note in found] == [True] * (words is not None)
 
@@ -302,31 +302,6 @@ def test_errors_by_which_macos_means_something_else():
     )
     assert "from the local network" in darwin.hint("dial tcp 10.10.0.4:3100: connect: no route to host")
     assert darwin.hint("connection refused") == ""
-
-
-def test_python_of_an_account_is_worth_a_note():
-    settings = {"sources": [], "adopt": False, "user": "root", "full_disk_access": False}
-    macos = {"sleep": 0, "version": "15.6", "python": "/Users/me/venv/bin/python", "python_of_root": False}
-    (note,) = promtail.notes(settings, {"strays": [], "leftovers": [], "macos": macos})
-    assert note.startswith("the agent is started by /Users/me/venv/bin/python, which is not root's")
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can try what another account may do")
-def test_folder_that_an_account_cannot_read():
-    with tempfile.TemporaryDirectory() as name:
-        top, home = Path(name), Path(name) / "home"
-        (home / "logs").mkdir(parents=True)
-        top.chmod(0o755)
-        home.chmod(0o750)
-        assert darwin.unreadable(f"{home}/logs/worker-*.log", "nobody") == f"{home}/logs"
-        assert darwin.unreadable(f"{home}/logs/*.log", "nobody") == f"{home}/logs"
-        assert darwin.unreadable(f"{home}/logs/a.log", "no-such-account") == f"{home}/logs"
-        assert darwin.unreadable(f"{home}/to-come/*/a.log", "nobody") == str(home)
-        assert darwin.unreadable(f"{home}/logs/*.log", "root") is None
-        home.chmod(0o711)
-        assert darwin.unreadable(f"{home}/logs/worker-*.log", "no-such-account") is None
-        assert darwin.unreadable(f"{home}/logs/*.log", "nobody") is None
-        assert darwin.unreadable(f"{home}/to-come/a.log", "nobody") is None
 
 
 @pytest.mark.parametrize(

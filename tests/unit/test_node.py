@@ -6,7 +6,9 @@ import json
 import os
 import plistlib
 import socket
+import stat
 import subprocess
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -122,9 +124,9 @@ def test_archive_is_unpacked_and_counts_as_installed_until_it_is_damaged(tmp_pat
         assert folder.needed()
         folder.apply()
         folder.conclude()
-        assert promtail.archive_of(home, "3.6.11") == promtail.digest(packed)
+        assert promtail.origin_of(home, "3.6.11")["sha256"] == promtail.digest(packed)
         (version / "promtail").write_text("damaged")
-        assert promtail.archive_of(home, "3.6.11") is None
+        assert promtail.origin_of(home, "3.6.11") == {}
     assert sorted(path.name for path in home.iterdir()) == ["3.6.11"]
 
 
@@ -134,12 +136,53 @@ def test_unpacked_version_gives_way_to_the_one_before_it(tmp_path):
     Folder(version, promtail.unpack(old, version, run)).apply()
     folder = Folder(version, promtail.unpack(new, version, run))
     folder.apply()
-    assert promtail.archive_of(tmp_path, "3.6.11") == promtail.digest(new)
+    assert promtail.origin_of(tmp_path, "3.6.11")["sha256"] == promtail.digest(new)
     folder.undo()
-    assert promtail.archive_of(tmp_path, "3.6.11") == promtail.digest(old)
+    assert promtail.origin_of(tmp_path, "3.6.11")["sha256"] == promtail.digest(old)
     Folder(version, promtail.unpack(new, version, run)).undo()  # it was never moved into place
-    assert promtail.archive_of(tmp_path, "3.6.11") == promtail.digest(old)
+    assert promtail.origin_of(tmp_path, "3.6.11")["sha256"] == promtail.digest(old)
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["3.6.11"]
+
+
+def test_archive_with_another_digest_than_expected_is_not_unpacked(tmp_path):
+    packed = archive(tmp_path / "promtail-linux-amd64.zip", promtail=PROGRAM)
+    with pytest.raises(promtail.PromtailError, match="is not the archive that was verified: its SHA-256 is"):
+        promtail.unpack(packed, tmp_path / "opt/3.6.11", run, "0" * 64)
+    assert not (tmp_path / "opt").exists()
+    made = promtail.unpack(packed, tmp_path / "opt/3.6.11", run, promtail.digest(packed))
+    Folder(tmp_path / "opt/3.6.11", made).apply()
+    origin = {"name": "promtail-linux-amd64.zip", "sha256": promtail.digest(packed)}
+    assert promtail.origin_of(tmp_path / "opt", "3.6.11") == origin
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another account")
+def test_program_of_an_account_is_copied_with_no_more_rights_than_it_has(tmp_path):
+    account, version = (65534, 65534), tmp_path / "opt/homebrew"
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        program, secret = Path(name) / "promtail", Path(name) / "secret"
+        program.write_text(PROGRAM)
+        Folder(version, promtail.copy_of(str(program), account, version, run)).apply()
+        assert (version / "promtail").stat().st_uid == 0
+        assert promtail.origin_of(version.parent, "homebrew") == {
+            "name": str(program),
+            "sha256": promtail.digest(program),
+        }
+        program.unlink()
+        secret.touch(0o600)
+        program.symlink_to(secret)
+        with pytest.raises(promtail.PromtailError, match="cannot be read by the account that it belongs to"):
+            promtail.copy_of(str(program), account, version, run)
+        program.unlink()
+        for kind in (stat.S_IFIFO, stat.S_IFCHR):
+            os.mknod(program, kind | 0o644, os.makedev(1, 5))
+            with pytest.raises(promtail.PromtailError, match="is no file; install it anew"):
+                promtail.copy_of(str(program), account, version, run)
+            program.unlink()
+        program.symlink_to("/etc")
+        with pytest.raises(promtail.PromtailError, match="is no file"):
+            promtail.copy_of(str(program), account, version, run)
+    assert [path.name for path in version.parent.iterdir()] == ["homebrew"]
 
 
 def test_home_is_ours_by_its_mark(tmp_path):

@@ -24,6 +24,10 @@ SETTINGS = {
     "adopt": False,
     "platform": "linux-amd64",
     "user": "promtail",
+    "account": "promtail",
+    "reads_all": True,
+    "check_mode": False,
+    "home": "/opt/promtail",
     "install_method": "archive",
     "homebrew_tap": "",
     "full_disk_access": False,
@@ -40,8 +44,13 @@ NODE = {
     "foreign_unit": None,
     "user": "ours",
     "leftovers": [],
-    "known_names": [],
     "macos": None,
+    "loki": None,
+    "uid": 990,
+    "unreadable": [],
+    "python": "/usr/bin/python3",
+    "python_of_root": True,
+    "python_usable": True,
 }
 
 
