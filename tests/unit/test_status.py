@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
-from ansible_collections.smolcluster.logging.plugins.module_utils import host, loki
+from ansible_collections.smolcluster.logging.plugins.module_utils import host, loki, watch
 from ansible_collections.smolcluster.logging.plugins.module_utils.metrics import Metrics
 from ansible_collections.smolcluster.logging.plugins.module_utils.service import State
 from ansible_collections.smolcluster.logging.plugins.module_utils.systemd import Systemd
@@ -26,14 +26,7 @@ promtail_build_info{branch="",goarch="amd64",goos="linux",goversion="go1.26.8",r
 promtail_batch_retries_total{host="controller:3100",tenant=""} %(retried)d
 promtail_dropped_entries_total{host="controller:3100",reason="ingester_error",tenant=""} %(dropped)d
 promtail_dropped_entries_total{host="controller:3100",reason="line_too_long",tenant=""} %(too_long)d
-promtail_file_bytes_total{path="/tmp/smolcluster-logs/worker-rank0-mini1.log"} 1.28e+06
-promtail_file_bytes_total{path="/srv/a \\"quoted\\" name.log"} 700
-promtail_file_bytes_total{path="/srv/cut-short.log"} 10
-promtail_files_active_total %(files)d
 promtail_mutated_entries_total{host="controller:3100",reason="line_too_long",tenant=""} %(cut)d
-promtail_read_bytes_total{path="/tmp/smolcluster-logs/worker-rank0-mini1.log"} 1.28e+06
-promtail_read_bytes_total{path="/srv/a \\"quoted\\" name.log"} 200
-promtail_read_bytes_total{path="/srv/cut-short.log"} 400
 promtail_sent_entries_total{host="controller:3100"} %(sent)d
 """
 REFUSED = (
@@ -47,15 +40,14 @@ RETRIED = (
 
 
 @pytest.fixture
-def node(monkeypatch, tmp_path):
+def node(monkeypatch):
     """A healthy node, and how to make it unwell."""
-    counters = {"sent": 12345, "retried": 0, "dropped": 0, "too_long": 0, "cut": 0, "files": 3}
+    counters = {"sent": 12345, "retried": 0, "dropped": 0, "too_long": 0, "cut": 0}
     node = SimpleNamespace(
         pid=os.getpid(), phase="running", age=3600.0, journal="",
-        answers=True, later={}, skew=0.1, lines=True, loki=None, others={}, positions=tmp_path / "positions.yaml",
+        answers=True, later={}, skew=0.1, lines=True, loki=None, others={}, report=watch.Report(count=3, backlog=500),
         **counters,
     )  # fmt: skip
-    node.positions.write_text("positions: {}\n")
     clock = SimpleNamespace(now=0.0)
 
     class Service(Systemd):
@@ -93,6 +85,7 @@ def node(monkeypatch, tmp_path):
     def sleep(seconds):
         clock.now += seconds
 
+    monkeypatch.setattr(watch, "report", lambda _: node.report)
     monkeypatch.setattr(host, "manager", Service)
     times = SimpleNamespace(time=time.time, time_ns=time.time_ns, monotonic=lambda: clock.now, sleep=sleep)
     monkeypatch.setattr(promtail_status, "time", times)
@@ -108,7 +101,7 @@ def node(monkeypatch, tmp_path):
             "loki_url": url,
             "http_port": 9080,
             "node": "mini1",
-            "systems": {"Linux": {"service": "promtail", "data": str(tmp_path)}},
+            "systems": {"Linux": {"service": "promtail", "data": "/data", "places": {"report": "/run/watch.json"}}},
         }
         return promtail_status.Status(SimpleNamespace(params=params, run_command=None)).gather()
 
@@ -133,7 +126,6 @@ def test_healthy_node(node):
         "backlog": 500,
         "clock_skew": 0.1,
         "others": [],
-        "positions_age": 0,
         "notes": [],
     }
 
@@ -233,12 +225,12 @@ def test_lines_that_are_too_long(node):
 
 
 def test_notes_are_no_problems(node):
-    node.files, node.cut, node.lines = 0, 4, False
+    node.report, node.cut, node.lines = watch.Report(), 4, False
     result = node.gather()
     assert result["problems"] == []
     assert result["status"]["last_line"] is None
-    assert "no file is followed" in result["status"]["notes"][0]
-    assert "4 lines were too long and were cut" in result["status"]["notes"][1]
+    assert any("no file is followed" in note for note in result["status"]["notes"])
+    assert any("4 lines were too long and were cut" in note for note in result["status"]["notes"])
 
 
 def test_retries_without_loki_are_told_at_once(node):
@@ -298,17 +290,28 @@ def test_another_promtail_is_told_and_the_service_itself_is_not(node):
     assert len(result["status"]["others"]) == 2
 
 
-def test_positions_that_are_not_saved(node):
-    os.utime(node.positions, (0, 0))
-    assert "was not saved" in node.gather()["problems"][0]
-    node.age = 5.0  # not yet
-    assert node.gather()["problems"] == []
-    node.positions.unlink()
-    assert node.gather()["problems"] == []
-    node.age = 3600.0
+def test_state_that_cannot_be_kept(node):
+    node.report = watch.Report(unsaved="No space left on device")
+    (problem,) = node.gather()["problems"]
+    assert problem.startswith("what was read cannot be kept in /data: No space left on device. Until")
+
+
+def test_missing_report_is_a_problem(node):
+    node.report = None
+    assert node.gather()["problems"][0].startswith("there is no usable report of the log files in /run/watch.json")
+
+
+def test_files_that_are_not_shipped_are_named(node):
+    refused = {f"/srv/{number}.log": "a link that leads nowhere" for number in range(7)}
+    node.report = watch.Report(1, 0, refused=refused, left_out={"/srv/bar.log": 9 << 20})
     result = node.gather()
-    assert "was not saved" in result["problems"][0]
-    assert result["status"]["positions_age"] is None
+    assert result["problems"] == []
+    assert result["status"]["notes"] == [
+        "not shipped: "
+        + ", ".join(f"/srv/{number}.log (a link that leads nowhere)" for number in range(5))
+        + " and 2 more",
+        "lines of more than 8 MiB, of which only the end was shipped: /srv/bar.log (9437184 bytes)",
+    ]
 
 
 def test_metrics_with_escaped_labels():
