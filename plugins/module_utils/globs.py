@@ -14,6 +14,8 @@ import re
 from collections.abc import Iterator
 
 WILD = re.compile(r"[*?\[{]")
+# Folders below one another that `**` looks into; somebody else may nest thousands.
+DEEPEST = 50
 
 
 class PatternError(ValueError):
@@ -185,8 +187,8 @@ def folders(pattern: str) -> Iterator[str]:
     yield from below("/", pattern.strip("/").split("/")[:-1])
 
 
-def below(folder: str, names: list[str]) -> Iterator[str]:
-    """Folders below a folder that match, one after the other."""
+def below(folder: str, names: list[str], depth: int = 0) -> Iterator[str]:
+    """Folders below a folder that match, one after the other; `depth` of them are matched by `**` already."""
     if not names:
         yield folder
         return
@@ -195,8 +197,8 @@ def below(folder: str, names: list[str]) -> Iterator[str]:
         yield from below(folder, rest)
         for name in listed(folder):
             path = os.path.join(folder, name)
-            if not os.path.islink(path) and os.path.isdir(path):
-                yield from below(path, names)
+            if depth < DEEPEST and not os.path.islink(path) and os.path.isdir(path):
+                yield from below(path, names, depth + 1)
         return
     exact = plain(first)
     found = (

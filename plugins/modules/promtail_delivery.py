@@ -15,7 +15,10 @@ description:
     proof. What these do not show, either, is reported as not probed, with the reason.
 author: [SmolCluster contributors (@smolcluster)]
 attributes:
-  check_mode: {support: partial, description: Writes no line; looks whether agent and Loki answer.}
+  check_mode:
+    support: partial
+    description: Proves less in check mode.
+    details: No line is written; whether the agent runs and Loki answers is still checked.
   diff_mode: {support: none, description: It changes nothing that stays.}
 options:
   loki_url: {description: Base address of Loki., type: str, required: true}
@@ -36,8 +39,8 @@ options:
   timeout: {description: Seconds that the lines may take together., type: int, default: 30}
   systems:
     description:
-      - What differs between systems, by the name of the kernel; C(service) is the service's name, C(data) the folder
-        with its state.
+      - What differs between systems, by the name of the kernel; C(service) is the service's name, C(places.report) the
+        file of the watcher's report.
     type: dict
     required: true
   zone: {description: IANA name of the zone of the lines' times; C(Local) is the node's own., type: str, default: Local}
@@ -49,7 +52,7 @@ EXAMPLES = r"""
     http_port: 9080
     node: mini1
     path: /tmp/smolcluster-logs/worker-*.log
-    systems: {Linux: {service: promtail, data: /var/lib/promtail}}
+    systems: {Linux: {service: promtail, places: {report: /run/promtail/watch.json}}}
     sample: "%(asctime)s | %(levelname)s | rank:verify | %(message)s"
 """
 RETURN = r"""

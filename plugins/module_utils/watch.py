@@ -1,0 +1,62 @@
+# Copyright (c) SmolCluster contributors
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What the watcher on a node (roles/promtail/files/watcher.py) reports of the log files."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from dataclasses import dataclass, field
+
+# Bytes; a report has at most some thousand files.
+LARGEST = 8 << 20
+
+
+@dataclass
+class Report:
+    """A report; its file belongs to the agent's account, so all of it is only data.
+
+    Parameters:
+        count: how many logs are followed.
+        backlog: bytes of these that the agent has not read yet.
+        files: bytes that the agent has read, and size, by path.
+        refused: why a file is not shipped, by its path.
+        left_out: bytes of lines that were too long, by path.
+        unsaved: why the watcher cannot keep what was read; empty when it can.
+    """
+
+    count: int = 0
+    backlog: int = 0
+    files: dict[str, tuple[int, int]] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
+    unsaved: str = ""
+
+
+def report(path: str) -> Report | None:
+    """The report of this node's watcher.
+
+    Parameters:
+        path: its file.
+
+    Returns:
+        None when there is none, or it is not what the watcher writes.
+    """
+    try:
+        # Nothing else than a regular file, which the agent's account may put there, is waited for or followed.
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(handle, "rb") as file:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                return None
+            data = json.loads(file.read(LARGEST))
+        return Report(
+            int(data["count"]),
+            int(data["backlog"]),
+            {str(one["path"]): (int(one["read"]), int(one["size"])) for one in data["files"]},
+            {str(one["path"]): str(one["reason"]) for one in data["refused"]},
+            {str(one["path"]): int(one["bytes"]) for one in data["left_out"]},
+            str(data["unsaved"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
