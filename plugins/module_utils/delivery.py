@@ -258,7 +258,7 @@ class Probe:
         labels = {"node": self.options.node}
         start, end = self.began - 60, now + 60
         if self.found:
-            shift = next(told - self.written[number] for number, (_, told) in self.found.items())
+            shift = next(told - self.written[number] for number, (_seen, told) in self.found.items())
             start, end = start + shift, end + shift
         elif now - self.written[1] > NEAR:
             start, end = now - ZONES, now + ZONES
@@ -314,9 +314,9 @@ class Probe:
         pairs = [(*self.found[number], moment) for number, moment in self.written.items() if number in self.found]
         if not pairs:
             return
-        waits = [seen - moment for seen, _, moment in pairs]
+        waits = [seen - moment for seen, _told, moment in pairs]
         self.results["latency"] = percentiles(waits[1:] or waits)
-        error = max((told - moment for _, told, moment in pairs), key=abs)
+        error = max((told - moment for _seen, told, moment in pairs), key=abs)
         self.results["time_error"] = round(error, 3)
         # Where nothing is said of times, they are those at which lines were read.
         if abs(error) >= 1 and not self.results["cause"] and not self.options.stages:
@@ -355,7 +355,7 @@ class Probe:
         written, now = status.st_mtime, time.time()
         labels = {"node": self.options.node, "filename": self.path}
         streams = self.streams(labels, "", max(now - OLDEST, written - ZONES), max(written, now) + ZONES, 1)
-        times = [int(moment) / loki.SECOND for stream in streams for moment, _ in stream["values"]]
+        times = [int(moment) / loki.SECOND for stream in streams for moment, _line in stream["values"]]
         if not times:
             raise UnprovableError(
                 f"{reason}. The agent has read {self.path} to its end, and Loki has no line of that name"
@@ -427,8 +427,8 @@ class Probe:
 
     def refused(self, path: str) -> str:
         """Why the agent is not given a file or a folder above it; empty when nothing says so."""
-        found = [(one, why) for one, why in self.report().refused.items() if below(path, one)]
-        return printable("the agent is not given {}: {}".format(*found[0])) if found else ""
+        found = [f"{one}: {why}" for one, why in self.report().refused.items() if below(path, one)]
+        return printable(f"the agent is not given {found[0]}") if found else ""
 
     def said(self, *of: str) -> list[str]:
         """Lines of the agent's journal since the probe began that tell of a problem with something.

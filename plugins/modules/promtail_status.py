@@ -196,7 +196,7 @@ class Status:
             self.status["clock_skew"] = round(skew, 1)
             query = f"{{node={json.dumps(self.params['node'])}}}"
             streams = loki.streams(url, query, now - DAY * loki.SECOND, now + DAY * loki.SECOND, 1)
-            times = [int(moment) for stream in streams for moment, _ in stream["values"]]
+            times = [int(moment) for stream in streams for moment, _line in stream["values"]]
         except loki.LokiError as error:
             self.problems.append(
                 f"this node cannot ask Loki: {error}. Check that Loki runs, that promtail_loki_url is its address, and "
