@@ -38,6 +38,7 @@ from ansible_collections.smolcluster.logging.plugins.module_utils.probe_file imp
 )
 from ansible_collections.smolcluster.logging.plugins.module_utils.service import ABSENT
 from ansible_collections.smolcluster.logging.plugins.module_utils.source_folders import FolderError
+from ansible_collections.smolcluster.logging.plugins.module_utils.watch import printable
 
 # Seconds; Loki refuses what is further in the future (creation_grace_period of the role docker_loki_grafana).
 FUTURE = 4200
@@ -66,11 +67,6 @@ def percentiles(values: list[float]) -> dict[str, float]:
     ordered = sorted(values)
     ranks = {"p50": 0.5, "p99": 0.99, "max": 1.0}
     return {name: round(ordered[max(0, math.ceil(rank * len(ordered)) - 1)], 3) for name, rank in ranks.items()}
-
-
-def printable(text: str) -> str:
-    """A text of others for a message: on one line, not long, without what a terminal obeys."""
-    return "".join(character if character.isprintable() else "?" for character in text[:1024])
 
 
 def below(path: str, folder: str) -> bool:

@@ -58,5 +58,10 @@ def report(path: str) -> Report | None:
             {str(one["path"]): int(one["bytes"]) for one in data["left_out"]},
             str(data["unsaved"]),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def printable(text: str) -> str:
+    """A text of others for a message: on one line, not long, without what a terminal obeys."""
+    return "".join(character if character.isprintable() else "?" for character in text[:1024])

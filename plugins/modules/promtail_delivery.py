@@ -39,8 +39,8 @@ options:
   timeout: {description: Seconds that the lines may take together., type: int, default: 30}
   systems:
     description:
-      - What differs between systems, by the name of the kernel; C(service) is the service's name, C(places.report) the
-        file of the watcher's report.
+      - What differs between systems, by the name of the kernel; C(service) is the service's name,
+        C(places.report) the file of the watcher's report.
     type: dict
     required: true
   zone: {description: IANA name of the zone of the lines' times; C(Local) is the node's own., type: str, default: Local}
