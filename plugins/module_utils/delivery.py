@@ -21,7 +21,7 @@ import stat
 import time
 import uuid
 import zoneinfo
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,8 +30,14 @@ from typing import Any
 
 from ansible_collections.smolcluster.logging.plugins.module_utils import globs, host, loki, watch
 from ansible_collections.smolcluster.logging.plugins.module_utils.metrics import AgentError, Metrics, fetch
+from ansible_collections.smolcluster.logging.plugins.module_utils.probe_file import (
+    OwnFile,
+    UnprovableError,
+    candidates,
+    unprovable,
+)
 from ansible_collections.smolcluster.logging.plugins.module_utils.service import ABSENT
-from ansible_collections.smolcluster.logging.plugins.module_utils.source_folders import FolderError, Walk, acting_as
+from ansible_collections.smolcluster.logging.plugins.module_utils.source_folders import FolderError
 from ansible_collections.smolcluster.logging.plugins.module_utils.watch import printable
 
 # Seconds; Loki refuses what is further in the future (creation_grace_period of the role docker_loki_grafana).
@@ -44,8 +50,6 @@ NEAR = 5
 ZONES = 26 * 3600
 # How far back Loki searches by default, less a day (max_query_length of 721h).
 OLDEST = 29 * DAY
-# What verify shows of a node is not held up by folders without end.
-MOST_FOLDERS = 1000
 # What Promtail writes when Loki does not take a batch, clients/pkg/promtail/client/client.go.
 UNDELIVERED = ("error sending batch, will retry", "final error sending batch")
 PROBLEM = re.compile(r"level=(warn|error)|^error|permission denied|operation not permitted|no such file", re.IGNORECASE)
@@ -55,15 +59,7 @@ PROBLEM = re.compile(r"level=(warn|error)|^error|permission denied|operation not
 HARMLESS = frozenset(
     "decolorize geoip logfmt metrics multiline non_indexed_labels regex structured_metadata template timestamp".split()
 )
-# Characters that a wildcard takes and that training does not use in the name of a log.
-UNUSUAL = "~=+@^"
-ORDINARY = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_-."
-
 LOKI, COUNTERS = "Loki", "counters"
-
-
-class UnprovableError(Exception):
-    """A path cannot be proven; the text says why."""
 
 
 def percentiles(values: list[float]) -> dict[str, float]:
@@ -73,172 +69,9 @@ def percentiles(values: list[float]) -> dict[str, float]:
     return {name: round(ordered[max(0, math.ceil(rank * len(ordered)) - 1)], 3) for name, rank in ranks.items()}
 
 
-# Names
-
-
-def example(name: str, marker: str) -> str | None:
-    """A name that a pattern of names matches and that is no name of training's.
-
-    Parameters:
-        name: last part of a path's pattern, without `{…}`.
-        marker: what stands for the first `*`.
-
-    Returns:
-        None when every name that fits may be one of training's: there is neither `*` nor `?` nor `[^…]`, and so no room
-        for something unusual.
-    """
-    text, position, unusual, stars = "", 0, False, 0
-    while position < len(name):
-        character = name[position]
-        if character == "\\":
-            position += 1
-            text += name[position]
-        elif character == "*":
-            text += "" if stars else marker
-            stars += 1
-        elif character == "?":
-            text, unusual = text + UNUSUAL[0], True
-        elif character == "[":
-            end = globs.class_end(name, position)
-            fits = globs.name_expression(name[position : end + 1]).fullmatch
-            negated = name[position + 1] in "^!"
-            # Its own characters and their neighbours, in case none of the usual ones fits.
-            near = [
-                chr(code) for one in name[position:end] for code in (ord(one), ord(one) + 1, ord(one) - 1) if code > 32
-            ]
-            found = next((one for one in [*(UNUSUAL if negated else ""), *ORDINARY, *near] if fits(one)), None)
-            if found is None:
-                return None
-            text, unusual = text + found, unusual or (negated and found in UNUSUAL)
-            position = end
-        else:
-            text += character
-        position += 1
-    return text if (stars or unusual) and text not in ("", ".", "..") else None
-
-
-def candidates(pattern: str, exclude: str, marker: str) -> Iterator[tuple[str, str]]:
-    """Folders that are there, each with the name of a file that is not, which a pattern matches.
-
-    Parameters:
-        pattern: path with wildcards that a source watches.
-        exclude: pattern of paths that it leaves out; empty for none.
-        marker: see `example`.
-
-    Raises:
-        PatternError: one of the patterns cannot be read.
-    """
-    for plain in globs.alternatives(pattern):
-        last = plain.rpartition("/")[2]
-        # `**` at the end matches names, too.
-        name = example("*" if last == "**" else last, marker)
-        if name is None:
-            continue
-        for folder in islice(globs.folders(plain), MOST_FOLDERS):
-            path = os.path.join(folder, name)
-            fits = globs.matches(pattern, path) and not (exclude and globs.matches(exclude, path))
-            if fits and is_text(path) and os.path.isdir(folder) and not os.path.lexists(path):
-                yield folder, name
-
-
-def is_text(path: str) -> bool:
-    """Whether a path is UTF-8: others the agent does not read."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def unprovable(pattern: str, exclude: str, marker: str) -> str:
-    """Why no new file can be written for a pattern; see `candidates`."""
-    plain = globs.alternatives(pattern)
-    if all(example("*" if one.endswith("/**") else one.rpartition("/")[2], marker) is None for one in plain):
-        if globs.plain(pattern.replace("/", "")) is not None:
-            return "the path names one file, which is training's"
-        return "each name that fits the path may be one of training's files"
-    if not any(os.path.isdir(folder) for one in plain for folder in islice(globs.folders(one), MOST_FOLDERS)):
-        folder = globs.fixed_part(plain[0])
-        if not os.path.isdir(folder):
-            return (
-                f"the folder {folder} is not there: training makes it, or `ansible-playbook site.yml --tags promtail`"
-            )
-        return f"no folder below {folder} fits the path yet"
-    return "exclude leaves out every new name that fits the path" if exclude else "no new name fits the path"
-
-
-# Files
-
-
-class OwnFile:
-    """A new file that is written to and removed by the rights of whoever owns its folder.
-
-    Parameters:
-        folder: path of the folder; it is there.
-        name: name of the file; nothing of that name is there.
-
-    Raises:
-        OSError: the file cannot be made, or something of its name is there after all.
-        FolderError: the folder cannot be reached.
-    """
-
-    def __init__(self, folder: str, name: str) -> None:
-        self.path, self.name = os.path.join(folder, name), name
-        self._walk = Walk(folder)
-        if self._walk.missing:
-            self._walk.close()
-            raise FolderError(f"{folder} is not there")
-        try:
-            with acting_as(*self._walk.account):
-                self._handle = os.open(
-                    name,
-                    os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC,
-                    0o644,
-                    dir_fd=self._walk.handle,
-                )
-        except OSError:
-            self._walk.close()
-            raise
-        os.fchmod(self._handle, 0o644)  # an agent that is not root reads it, too
-        self._size = 0
-
-    def _ours(self) -> bool:
-        """Whether nobody else has written to the file."""
-        return os.fstat(self._handle).st_size == self._size
-
-    def append(self, line: str) -> None:
-        """Add a line.
-
-        Raises:
-            UnprovableError: somebody else writes to the file, which from now on is his.
-        """
-        if not self._ours():
-            raise UnprovableError(f"another program writes to {self.path}; it was left to it")
-        data = line.encode() + b"\n"
-        self._size += len(data)
-        os.write(self._handle, data)
-
-    def remove(self) -> None:
-        """Remove the file, when it still is the one that was made and holds nothing of others."""
-        try:
-            with acting_as(*self._walk.account):
-                there = os.stat(self.name, dir_fd=self._walk.handle, follow_symlinks=False)
-                made = os.fstat(self._handle)
-                if (there.st_dev, there.st_ino) == (made.st_dev, made.st_ino) and self._ours():
-                    os.unlink(self.name, dir_fd=self._walk.handle)
-        except FileNotFoundError:
-            pass
-        finally:
-            os.close(self._handle)
-            self._walk.close()
-
-
 def below(path: str, folder: str) -> bool:
     """Whether a path is a folder, or lies in it."""
     return (path + "/").startswith(folder.rstrip("/") + "/")
-
-
-# Lines
 
 
 class ZoneFormatter(logging.Formatter):
@@ -421,7 +254,7 @@ class Probe:
         labels = {"node": self.options.node}
         start, end = self.began - 60, now + 60
         if self.found:
-            shift = next(told - self.written[number] for number, (_, told) in self.found.items())
+            shift = next(told - self.written[number] for number, (_seen, told) in self.found.items())
             start, end = start + shift, end + shift
         elif now - self.written[1] > NEAR:
             start, end = now - ZONES, now + ZONES
@@ -477,9 +310,9 @@ class Probe:
         pairs = [(*self.found[number], moment) for number, moment in self.written.items() if number in self.found]
         if not pairs:
             return
-        waits = [seen - moment for seen, _, moment in pairs]
+        waits = [seen - moment for seen, _told, moment in pairs]
         self.results["latency"] = percentiles(waits[1:] or waits)
-        error = max((told - moment for _, told, moment in pairs), key=abs)
+        error = max((told - moment for _seen, told, moment in pairs), key=abs)
         self.results["time_error"] = round(error, 3)
         # Where nothing is said of times, they are those at which lines were read.
         if abs(error) >= 1 and not self.results["cause"] and not self.options.stages:
@@ -501,12 +334,15 @@ class Probe:
         """
         newest = max(self.followed(), key=lambda one: one[1].st_mtime, default=None)
         if not newest:
+            if refused := self.refused(self.exact() or globs.fixed_part(globs.alternatives(self.options.path)[0])):
+                self.results["cause"] = refused
+                return
             raise UnprovableError(f"{reason}. {self.unfollowed()}")
         self.path, status = newest
         if not status.st_size:
             raise UnprovableError(f"{reason}. {self.path} is empty")
         end = time.monotonic() + COUNTED
-        while not self.is_read(status.st_size):
+        while self.report().files.get(self.path, (0, 0))[0] < status.st_size:
             if time.monotonic() > end:
                 raise UnprovableError(
                     f"{reason}. The agent has not read {self.path} to its end within {COUNTED} s{self.evidence()}"
@@ -515,7 +351,7 @@ class Probe:
         written, now = status.st_mtime, time.time()
         labels = {"node": self.options.node, "filename": self.path}
         streams = self.streams(labels, "", max(now - OLDEST, written - ZONES), max(written, now) + ZONES, 1)
-        times = [int(moment) / loki.SECOND for stream in streams for moment, _ in stream["values"]]
+        times = [int(moment) / loki.SECOND for stream in streams for moment, _line in stream["values"]]
         if not times:
             raise UnprovableError(
                 f"{reason}. The agent has read {self.path} to its end, and Loki has no line of that name"
@@ -526,39 +362,28 @@ class Probe:
 
     def followed(self) -> list[tuple[str, os.stat_result]]:
         """Files that the path matches and the agent follows."""
-        self.metrics()
         found = []
         for path in self.report().files:
             if self.matches(path):
                 with suppress(OSError):
-                    status = os.lstat(path)
-                    if stat.S_ISREG(status.st_mode):
-                        found.append((path, status))
-        return found
+                    found.append((path, os.lstat(path)))
+        return [(path, status) for path, status in found if stat.S_ISREG(status.st_mode)]
 
     def matches(self, path: str) -> bool:
         """Whether the probed path matches a file's path."""
         exclude = self.options.exclude
         return globs.matches(self.options.path, path) and not (exclude and globs.matches(exclude, path))
 
-    def is_read(self, size: int) -> bool:
-        """Whether the agent has read as much of the file.
-
-        Parameters:
-            size: bytes that the file had.
-        """
-        return self.report().files.get(self.path, (0, 0))[0] >= size
+    def exact(self) -> str | None:
+        """The path, where it names one file."""
+        names = [globs.plain(name) for name in self.options.path.split("/")]
+        return None if None in names else "/".join(name for name in names if name is not None)
 
     def unfollowed(self) -> str:
         """What is known of the files that the path matches, none of which the agent follows."""
-        start = globs.fixed_part(globs.alternatives(self.options.path)[0])
-        refused = [
-            f"{printable(path)}: {printable(reason)}"
-            for path, reason in self.report().refused.items()
-            if self.matches(path) or below(start, path)
-        ]
+        refused = [f"{printable(path)}: {why}" for path, why in self.report().refused.items() if self.matches(path)]
         if refused:
-            return f"The agent is not given {'; '.join(refused[:3])}"
+            return f"The agent is not given {printable('; '.join(refused[:3]))}"
         return "The agent follows no file of that path, so there is nothing to look at"
 
     # What the agent says
@@ -580,7 +405,7 @@ class Probe:
             raise AgentError(f"the agent runs, but {error}") from error
 
     def counters(self, name: str, metrics: Metrics) -> dict[str, float]:
-        """Values of a counter of the file, by the label: that of the copy, whose path ends with it."""
+        """Values of a counter of the file, by the label: the path of what the agent reads, which ends with its own."""
         return {label: value for label, value in metrics.by(name, "path").items() if label.endswith(self.path)}
 
     def read_lines(self) -> float:
@@ -593,8 +418,13 @@ class Probe:
             time.sleep(0.5)
 
     def report(self) -> watch.Report:
-        """What the watcher reports of the log files; nothing where there is no report."""
+        """What the watcher of the log files reports; an empty one where there is none."""
         return watch.report(self.ours.get("places", {}).get("report", "")) or watch.Report()
+
+    def refused(self, path: str) -> str:
+        """Why the agent is not given a file or a folder above it; empty when nothing says so."""
+        found = [f"{one}: {why}" for one, why in self.report().refused.items() if below(path, one)]
+        return printable(f"the agent is not given {found[0]}") if found else ""
 
     def said(self, *of: str) -> list[str]:
         """Lines of the agent's journal since the probe began that tell of a problem with something.
@@ -617,9 +447,8 @@ class Probe:
 
     def cause(self) -> str:
         """Why lines are missing, by what is known of this file and this time; else what was looked at."""
-        for path, reason in self.report().refused.items():
-            if below(self.path, path):
-                return f"the agent is not given {printable(path)}: {printable(reason)}"
+        if refused := self.refused(self.path):
+            return refused
         metrics = self.metrics()
         if not self.counters("promtail_read_bytes_total", metrics):
             named = self.said(self.path)

@@ -154,7 +154,7 @@ def result(url: str, path: str, parameters: dict, kind: str) -> list[dict]:
     Raises:
         LokiError: see `get`; an answer of another form is a `NotLokiError`.
     """
-    body, _ = get(url, path, parameters)
+    body = get(url, path, parameters)[0]
     strange = NotLokiError(f"{url} is not Loki: {path} gives {Answer(200, {}, body).shown()}")
     try:
         data = json.loads(body)["data"]

@@ -118,7 +118,7 @@ class Walk:
     def __enter__(self) -> Walk:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -330,7 +330,7 @@ def make(folders: list[dict]) -> tuple[list[Made], list[str]]:
     for folder in in_order(folders):
         try:
             # Looked at anew after each, for others may make folders at the same time.
-            for _ in folder["path"].split("/"):
+            for _name in folder["path"].split("/"):
                 for level in missing(folder, {})[:1]:
                     if created := create(level):
                         made.append(created)

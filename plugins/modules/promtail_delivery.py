@@ -88,10 +88,14 @@ cause: {description: Why lines are missing or their times wrong; empty when all 
 """
 
 import signal
-import sys
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.smolcluster.logging.plugins.module_utils import delivery, host
+
+
+def end(number: int, frame: object) -> None:  # noqa: ARG001
+    """A run that is ended by a signal removes its file, too."""
+    raise SystemExit(128 + number)
 
 
 def main() -> None:
@@ -112,9 +116,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    # A run that is ended removes its file, too.
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: sys.exit("ended by a signal"))
+        signal.signal(number, end)
     probe = delivery.Probe(delivery.Options(**module.params), module.run_command)
     try:
         module.exit_json(**(probe.look_only() if module.check_mode else probe.run()))

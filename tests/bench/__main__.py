@@ -81,7 +81,7 @@ def latency() -> dict:
         "sample": "%(asctime)s | %(levelname)s | rank:verify | %(message)s",
         "lines": LINES,
         "timeout": 300,
-        "systems": {"Linux": {"service": "promtail", "data": "/var/lib/promtail"}},
+        "systems": {"Linux": {"service": "promtail"}},
     }
     command = ["ansible", "-i", "inventory/lab", MINI.name, "--become", "-m", "smolcluster.logging.promtail_delivery"]
     os.environ["ANSIBLE_CALLBACK_RESULT_FORMAT"] = "json"

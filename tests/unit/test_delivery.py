@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
-from ansible_collections.smolcluster.logging.plugins.module_utils import delivery, globs, host, loki, watch
+from ansible_collections.smolcluster.logging.plugins.module_utils import delivery, globs, host, loki, probe_file, watch
 from ansible_collections.smolcluster.logging.plugins.module_utils.service import State
 
 SAMPLE = "%(asctime)s | %(levelname)s | rank:verify | %(message)s"
@@ -51,10 +51,9 @@ def node(monkeypatch, place):
     """A node whose agent and Loki are stand-ins: Loki shows what is in the files, as the node says."""
     node = SimpleNamespace(
         phase="running", pid=1, journal="", skew=0.1, delivers=True, follows=True, answers=True, off=0.0, place=place,
-        folder=place / "logs", link="", unread=0, seconds=[], queries=[], on_write=None,
+        folder=place / "logs", copy="", unread=0, refused={}, seconds=[], queries=[], on_write=None,
     )  # fmt: skip
     node.folder.mkdir()
-    (place / "data").mkdir()
 
     class Service:
         def __init__(self, *_):
@@ -97,40 +96,38 @@ def node(monkeypatch, place):
             raise loki.NoAnswerError("http://127.0.0.1:9080 does not answer: refused")
         text = ""
         for path in files() if node.follows else []:
-            label = f'{{path="{node.link}{path}"}}'
-            size, lines = path.stat().st_size, len(path.read_bytes().splitlines())
-            text += f"promtail_read_bytes_total{label} {size - node.unread}\npromtail_file_bytes_total{label} {size}\n"
-            text += f"promtail_read_lines_total{label} {lines}\n"
+            label = f'{{path="{node.copy}{path}"}}'
+            text += f"promtail_read_bytes_total{label} 1\n"
+            text += f"promtail_read_lines_total{label} {len(path.read_bytes().splitlines())}\n"
         return loki.Answer(200, {}, text)
 
     def report(_):
-        sizes = {str(path): path.stat().st_size for path in (files() if node.follows else [])}
-        return watch.Report(
-            files={path: (size - node.unread, size) for path, size in sizes.items()}, refused=node.refused
-        )
+        sizes = {str(path): path.stat().st_size for path in files()} if node.follows else {}
+        read = {path: (size - node.unread, size) for path, size in sizes.items()}
+        return watch.Report(files=read, refused=node.refused)
 
-    monkeypatch.setattr(watch, "report", report)
     monkeypatch.setattr(host, "manager", Service)
     monkeypatch.setattr(loki, "ask", ask)
+    monkeypatch.setattr(watch, "report", report)
     monkeypatch.setattr(loki, "skew", skew)
     monkeypatch.setattr(loki, "streams", streams)
     monkeypatch.setattr(delivery, "COUNTED", 0.6)
     monkeypatch.setattr(delivery, "NEAR", 0.2)
-    append = delivery.OwnFile.append
+    append = probe_file.OwnFile.append
 
     def watched_append(file, line):
         if node.on_write:
             node.on_write(file)
         append(file, line)
 
-    monkeypatch.setattr(delivery.OwnFile, "append", watched_append)
+    monkeypatch.setattr(probe_file.OwnFile, "append", watched_append)
 
     def probe(**options):
         defaults = {
             "loki_url": "http://192.0.2.10:3100",
             "http_port": 9080,
             "node": "mini1",
-            "systems": {host.SYSTEM: {"service": "promtail", "places": {"report": str(place / "watch.json")}}},
+            "systems": {host.SYSTEM: {"service": "promtail", "places": {"report": "/run/promtail/watch.json"}}},
             "path": f"{node.folder}/worker-*.log",
             "exclude": "",
             "sample": SAMPLE,
@@ -142,7 +139,6 @@ def node(monkeypatch, place):
         return delivery.Probe(delivery.Options(**defaults | options), None)
 
     node.probe = probe
-    node.refused = {}
     node.left = lambda: sorted(str(path.relative_to(node.folder)) for path in node.folder.rglob("*"))
     return node
 
@@ -371,10 +367,8 @@ def test_stages_that_may_change_or_drop_a_line(stages, doubts):
     assert delivery.doubtful(stages) == doubts
 
 
-@pytest.mark.parametrize("link", ["", "/run/promtail/files/train/3"])
-def test_path_of_one_file_is_proven_by_what_the_agent_read_of_it(node, link):
+def test_path_of_one_file_is_proven_by_what_the_agent_read_of_it(node):
     (node.folder / "train.log").write_text('{"step": 1}\n')
-    node.link = link
     before = (node.folder / "train.log").stat()
     result = node.probe(path=f"{node.folder}/train.log").run()
     assert (result["proof"], result["cause"], result["not_probed"], result["written"]) == ("counters", "", "", 0)
@@ -383,6 +377,12 @@ def test_path_of_one_file_is_proven_by_what_the_agent_read_of_it(node, link):
     after = (node.folder / "train.log").stat()
     assert (after.st_mtime_ns, after.st_ino, after.st_size) == (before.st_mtime_ns, before.st_ino, before.st_size)
     assert (node.folder / "train.log").read_text() == '{"step": 1}\n'
+
+
+@pytest.mark.parametrize("copy", ["", "/run/promtail/files/train"])
+def test_counters_are_known_by_the_end_of_the_path(node, copy):
+    node.copy, node.delivers = copy, False
+    assert node.probe(stages=[{"drop": {}}]).run()["proof"] == "counters"
 
 
 @pytest.mark.parametrize(
@@ -409,9 +409,16 @@ def test_path_of_one_file_that_shows_nothing_is_not_probed(node, change, words):
 
 
 def test_file_that_the_agent_is_not_given_is_named_with_the_reason(node):
-    node.refused = {f"{node.folder}/train.log": "a link that leads to /etc/shadow"}
-    result = node.probe(path=f"{node.folder}/train.log").run()
-    assert f"The agent is not given {node.folder}/train.log: a link that leads to /etc/shadow" in result["not_probed"]
+    reason = "a link to /etc/shadow, outside the folders of the sources"
+    (node.folder / "rank0.log").symlink_to("/etc/shadow")
+    node.refused = {f"{node.folder}/rank0.log": reason}
+    result = node.probe(path=f"{node.folder}/rank0.log").run()
+    assert (result["cause"], result["not_probed"]) == (f"the agent is not given {node.folder}/rank0.log: {reason}", "")
+    # Of several files one that is not given is no reason that others would not be.
+    result = node.probe(path=f"{node.folder}/rank[0-9].log").run()
+    assert result["not_probed"].endswith(f"The agent is not given {node.folder}/rank0.log: {reason}")
+    node.refused = {str(node.folder): reason}
+    assert node.probe(path=f"{node.folder}/rank[0-9].log").run()["cause"].startswith("the agent is not given")
 
 
 # Causes
@@ -466,6 +473,14 @@ def test_folder_that_the_agent_is_not_given_is_the_cause(node):
     assert node.probe().run()["cause"] == f"the agent is not given {node.folder}: {reason}"
 
 
+def test_what_the_watcher_reports_is_only_text(node):
+    node.delivers = node.follows = False
+    node.refused = {str(node.folder): "a\x1b[2Jb\nc" + "x" * 5000}
+    cause = node.probe().run()["cause"]
+    assert "a?[2Jb?cx" in cause
+    assert len(cause) < 1100
+
+
 # Names
 
 
@@ -489,7 +504,7 @@ def test_folder_that_the_agent_is_not_given_is_the_cause(node):
     ],
 )
 def test_name_fits_and_is_not_one_of_trainings(pattern, name):
-    assert delivery.example(pattern, "MARK") == name
+    assert probe_file.example(pattern, "MARK") == name
     if name:
         assert globs.matches(f"/a/{pattern}", f"/a/{name}")
 
@@ -510,7 +525,7 @@ def test_name_fits_and_is_not_one_of_trainings(pattern, name):
 def test_new_file_lies_in_a_folder_that_is_there_and_is_not_excluded(tmp_path, pattern, exclude, wanted):
     for folder in ("a/c", "b", "a{1,2}"):
         (tmp_path / folder).mkdir(parents=True)
-    folder, name = next(delivery.candidates(f"{tmp_path}/{pattern}", exclude, "M"))
+    folder, name = next(probe_file.candidates(f"{tmp_path}/{pattern}", exclude, "M"))
     assert os.path.relpath(f"{folder}/{name}", tmp_path) == wanted
 
 
@@ -529,19 +544,19 @@ def test_new_file_lies_in_a_folder_that_is_there_and_is_not_excluded(tmp_path, p
 def test_path_without_a_new_name_is_told(tmp_path, pattern, exclude, words):
     (tmp_path / "a").mkdir()
     path = f"{tmp_path}/{pattern}"
-    assert list(delivery.candidates(path, exclude, "M")) == []
-    assert words in delivery.unprovable(path, exclude, "M")
+    assert list(probe_file.candidates(path, exclude, "M")) == []
+    assert words in probe_file.unprovable(path, exclude, "M")
 
 
 def test_names_that_are_there_are_not_taken(tmp_path):
     (tmp_path / "worker-~").symlink_to("nowhere")
-    assert list(delivery.candidates(f"{tmp_path}/worker-?", "", "M")) == []
-    assert delivery.unprovable(f"{tmp_path}/worker-?", "", "M") == "no new name fits the path"
+    assert list(probe_file.candidates(f"{tmp_path}/worker-?", "", "M")) == []
+    assert probe_file.unprovable(f"{tmp_path}/worker-?", "", "M") == "no new name fits the path"
 
 
 def test_folder_that_is_no_utf_8_is_left_out(tmp_path):
     os.mkdir(os.fsencode(tmp_path) + b"/caf\xe9")
-    assert list(delivery.candidates(f"{tmp_path}/c*/x-*", "", "M")) == []
+    assert list(probe_file.candidates(f"{tmp_path}/c*/x-*", "", "M")) == []
 
 
 def pattern_of(chance: random.Random, depth: int = 0) -> str:
@@ -577,9 +592,9 @@ def test_names_of_random_patterns_match_these(tmp_path, seed):
     names = 0
     for _ in range(50):
         pattern = f"{tmp_path}/{pattern_of(chance)}"
-        for folder, name in delivery.candidates(pattern, "", "verify-1x"):
+        for folder, name in probe_file.candidates(pattern, "", "verify-1x"):
             assert globs.matches(pattern, f"{folder}/{name}")
-            assert "verify-1x" in name or set(name) & set(delivery.UNUSUAL)
+            assert "verify-1x" in name or set(name) & set(probe_file.UNUSUAL)
             names += 1
     assert names > 20
 
