@@ -62,7 +62,7 @@ def explain(result: dict[str, Any]) -> str:
         (no pipelining) errors are in the output. Without any output it is Ansible's own message.
     """
     said = "\n".join(CLOSED.sub("", str(result.get(name) or "")) for name in ("module_stderr", "module_stdout")).strip()
-    message = str(result.get("msg") or "").strip()
+    message = re.sub("^Task failed: ((Action|Module) failed: )?", "", str(result.get("msg") or "").strip())
     # A traceback of Ansible's wrapper holds the whole module; its last line is the error.
     last = (said or message or "no reason was given").splitlines()[-1].strip().rstrip(".")
     way = next((way for sign, way in WAYS.items() if re.search(sign, f"{said}\n{message}")), None)

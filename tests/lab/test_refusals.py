@@ -134,7 +134,7 @@ def test_docker_missing_with_installation_off(tmp_path: Path):
 
 def test_controller_by_its_own_loopback_address(lab: Lab):
     play = lab.play("site.yml", smolcluster_address="127.0.0.1")
-    refused(play, CONTROLLER.name, "mini1, mini2, mini3 would reach themselves", "smolcluster_address")
+    refused(play, CONTROLLER.name, "which means the host itself on mini1, mini2, mini3", "smolcluster_address")
 
 
 def test_somebody_else_at_lokis_address(lab: Lab):

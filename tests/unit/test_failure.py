@@ -64,3 +64,7 @@ def test_a_host_that_prints_nothing_is_called_so():
     said = failure.explain({"msg": NO_JSON, "module_stderr": "", "module_stdout": ""})
     assert said == f"{NO_JSON}. The host printed nothing. Add -vvv to see what was tried."
     assert failure.explain({}) == "no reason was given."
+
+
+def test_the_way_through_ansible_is_left_out():
+    assert failure.explain({"msg": "Task failed: Module failed: no such unit"}) == "no such unit."
