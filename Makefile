@@ -41,6 +41,9 @@ lint: venv ## Check style
 	@# What runs on nodes: the Python of Apple's developer tools is 3.9.
 	@vermin --quiet --no-tips --violations --target=3.9- plugins/modules plugins/module_utils roles/*/files
 	@antsibull-changelog lint
+	@antsibull-docs lint-collection-docs --plugin-docs .
+	@if command -v go >/dev/null; then go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12; \
+		else echo "Not checked: .github/workflows, which needs Go"; fi
 
 docs: venv ## Make the generated pages anew
 	@tools/role_docs.py
