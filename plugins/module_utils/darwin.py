@@ -14,6 +14,7 @@ import subprocess
 from pathlib import Path
 
 from ansible_collections.smolcluster.logging.plugins.module_utils import python
+from ansible_collections.smolcluster.logging.plugins.module_utils.masking import masked
 
 SET_CLOCK = "sudo systemsetup -setusingnetworktime on"
 # What macOS means by two errors that a program cannot tell from others.
@@ -96,12 +97,12 @@ def listener(port: int) -> dict[str, object] | None:
         port: TCP port, any local address, IPv4 and IPv6.
 
     Returns:
-        None when nobody does; else `pid` and `command` (both None when the owner cannot be seen).
+        None when nobody does; else `pid` and `command`, which has no secrets (both None when the owner cannot be seen).
     """
     lines = output("/usr/sbin/lsof", "-nP", f"-iTCP:{port}", "-sTCP:LISTEN", "-Fp").splitlines()
     pid = next((int(line[1:]) for line in lines if line.startswith("p")), None)
     if pid is not None:
-        return {"pid": pid, "command": " ".join(command_line(pid))}
+        return {"pid": pid, "command": masked(command_line(pid))}
     if not 0 < port < 1 << 16:
         return None
     # lsof shows an account only its own.

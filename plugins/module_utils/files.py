@@ -1,35 +1,207 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Changes of files that can be looked at, made, shown, undone and, once they have proved good, concluded."""
+"""Changes of files that can be looked at, made, shown, rolled back and, once they have proved good, committed.
+
+They are made by root, and nothing that another account controls may lead them astray:
+
+- A change is refused when somebody else than root can replace a folder on the way to its path.
+- What was there is kept beside the new file as it is, a link as a link; a roll-back moves it back. So mode, owner and
+  whatever else belongs to a file can be neither lost nor wider than before.
+- In a folder that another account owns, every file is opened without following links and looked at once it is open.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
 import tempfile
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
-ASIDE = ".before-smolcluster"
+KEPT = ".before-smolcluster"
+# Largest file that is read as a whole, in bytes: units, property lists and configurations have some KiB.
+READ_LIMIT = 1 << 20
+# Links that are followed on the way to a file; as Linux does, path_resolution(7).
+LINK_LIMIT = 40
+# Root's own group. On macOS also admin, whose members may become root anyway (Apple, dscl group 80).
+ROOT_GROUPS = (0, 80) if os.uname().sysname == "Darwin" else (0,)
 
 
-class ObstacleError(Exception):
-    """Something of another kind is in the way; the text says what, and the way out."""
+class PathConflictError(Exception):
+    """A path cannot be used for what belongs there; the text says why, and the way out."""
 
-    def __init__(self, path: Path, wanted: str) -> None:
-        super().__init__(
-            f"{path} is there and is no {wanted}, which belongs there. Move it away; the agent was not touched"
+
+class NotRegularError(OSError):
+    """Something else than a regular file has the path, or a file that is too large to be what is looked for."""
+
+
+def open_regular(path: Path | str, follow: bool = True, folder: int | None = None) -> BinaryIO:
+    """Open a file for reading. Nothing else than a regular file is opened: a FIFO would wait, a device may act.
+
+    Parameters:
+        path: the file.
+        follow: whether a link may lead to it.
+        folder: descriptor of the folder that a relative path starts from.
+
+    Raises:
+        NotRegularError: it is something else, or a link that is not to be followed.
+        OSError: it is not there, or cannot be opened.
+    """
+    if not stat.S_ISREG(os.stat(path, dir_fd=folder, follow_symlinks=follow).st_mode):
+        raise NotRegularError(errno.EINVAL, "is not a regular file", str(path))
+    # Should it have been swapped since: opening a FIFO does not wait, and a link is not followed.
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    handle = os.open(path, flags, dir_fd=folder)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise NotRegularError(errno.EINVAL, "is not a regular file", str(path))
+    return os.fdopen(handle, "rb")
+
+
+def read_regular(path: Path | str, follow: bool = True, limit: int = READ_LIMIT) -> bytes:
+    """Content of a regular file.
+
+    Parameters:
+        path: see `open_regular`.
+        follow: see `open_regular`.
+        limit: how many bytes it may have.
+
+    Raises:
+        NotRegularError: see `open_regular`; also that it has more bytes.
+        OSError: see `open_regular`.
+    """
+    with open_regular(path, follow) as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise NotRegularError(errno.EFBIG, f"has more than {limit} bytes", str(path))
+    return content
+
+
+def open_to_others(status: os.stat_result) -> bool:
+    """Whether an account other than root (and the one that runs this) may replace what is in a folder.
+
+    In a sticky folder, such as /tmp, each account may replace only its own.
+    """
+    if status.st_uid not in (0, os.geteuid()):
+        return True
+    writable = status.st_mode & stat.S_IWOTH or (status.st_mode & stat.S_IWGRP and status.st_gid not in ROOT_GROUPS)
+    return bool(writable) and not status.st_mode & stat.S_ISVTX
+
+
+def folder_of_others(folder: Path) -> Path | None:
+    """The first folder on the way to a folder, or link to one, that another account than root controls.
+
+    Parameters:
+        folder: absolute path; it need not be there. Links are followed one by one.
+
+    Raises:
+        OSError: links lead in a circle.
+    """
+    place, ahead, links = Path("/"), list(folder.parts[1:]), 0
+    while True:
+        try:
+            status = place.lstat()
+        except FileNotFoundError:  # root makes it, in a folder that is root's
+            return None
+        if stat.S_ISLNK(status.st_mode):
+            links += 1
+            if links > LINK_LIMIT:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(folder))
+            if status.st_uid not in (0, os.geteuid()):
+                return place
+            target = Path(os.readlink(place))
+            ahead = [*(target.parts[1:] if target.is_absolute() else target.parts), *ahead]
+            place = Path("/") if target.is_absolute() else place.parent
+        elif open_to_others(status):
+            return place
+        if not ahead:
+            return None
+        part = ahead.pop(0)
+        place = place.parent if part == ".." else place / part
+
+
+def require_safe(path: Path) -> None:
+    """Make sure that only root decides what is at a path.
+
+    Raises:
+        PathConflictError: another account controls a folder on the way to it.
+    """
+    if found := folder_of_others(path.parent):
+        raise PathConflictError(
+            f"{found} can be changed by another account than root, so {path} is not safe to use. Give it to root "
+            f"(`chown root {found}`, `chmod go-w {found}`) and run this again; nothing was changed"
         )
 
 
-def aside(path: Path) -> Path:
+def conflict(path: Path, wanted: str) -> PathConflictError:
+    """Something of another kind has a path.
+
+    Parameters:
+        path: the path.
+        wanted: what belongs there: `file`, `folder` or `link`.
+    """
+    return PathConflictError(f"{path} exists but is not a {wanted}. Move it away and run this again")
+
+
+def kind(path: Path) -> str:
+    """What is at a path: `absent`, `link`, `file`, `folder` or `other`. Links are not followed."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return "absent"
+    kinds = {stat.S_IFLNK: "link", stat.S_IFREG: "file", stat.S_IFDIR: "folder"}
+    return kinds.get(stat.S_IFMT(mode), "other")
+
+
+def backup_path(path: Path) -> Path:
     """A free name beside a file, under which it is kept."""
-    name, number = Path(f"{path}{ASIDE}"), 1
-    while name.exists():
+    name, number = Path(f"{path}{KEPT}"), 1
+    while os.path.lexists(name):
         number += 1
-        name = Path(f"{path}{ASIDE}.{number}")
+        name = Path(f"{path}{KEPT}.{number}")
     return name
+
+
+def rename_to_backup(path: Path, owner: int) -> Path:
+    """Rename a file so that it is kept but no longer found under its name.
+
+    Parameters:
+        path: the file.
+        owner: number of the account that its folder must belong to; root must not be led into another.
+
+    Returns:
+        Its new path.
+
+    Raises:
+        OSError: the folder is not that account's, or the file cannot be renamed.
+    """
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if os.fstat(folder).st_uid != owner:
+            raise OSError(errno.EPERM, f"does not belong to the account {owner}", str(path.parent))
+        kept = backup_path(path)
+        os.rename(path.name, kept.name, src_dir_fd=folder, dst_dir_fd=folder)
+    finally:
+        os.close(folder)
+    return kept
+
+
+def make_folders(folder: Path) -> None:
+    """Make a folder and what is missing above it, mode 0755 whatever the umask."""
+    missing = [place for place in (folder, *folder.parents) if not os.path.lexists(place)]
+    for place in reversed(missing):
+        place.mkdir()
+        place.chmod(0o755)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder with all that is in it; nothing when it is not there."""
+    if kind(path) == "folder":
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 class Change(Protocol):
@@ -41,89 +213,112 @@ class Change(Protocol):
         """Whether it does not hold yet.
 
         Raises:
-            ObstacleError: it cannot be made to.
+            PathConflictError: it cannot be made to.
         """
 
     def apply(self) -> None:
-        """Make it hold, and remember what was there."""
+        """Make it hold, and keep what was there."""
 
-    def undo(self) -> None:
-        """Put back what `apply` found; nothing when it was not called."""
+    def rollback(self) -> None:
+        """Restore what `apply` found; nothing when it was not called."""
 
-    def conclude(self) -> None:
-        """Clear away what `undo` would have needed."""
+    def commit(self) -> None:
+        """Clear away what `rollback` would have needed."""
 
     def diff(self) -> dict[str, str]:
         """Before and after, for Ansible's `--diff`."""
 
 
 class TextFile:
-    """A file of text owned by root.
+    """A file of text owned by root. A link at its path, such as of a unit that is masked, is replaced.
 
     Parameters:
         path: where it belongs; a missing folder is made, mode 0755.
         text: its content.
         mode: permission bits.
         group: number of its group.
+        keep: whether what was there stays beside it for good, with `.before-smolcluster` added.
     """
 
-    def __init__(self, path: Path, text: str, mode: int, group: int) -> None:
-        self.path, self.mode, self.group = path, mode, group
+    def __init__(self, path: Path, text: str, mode: int, group: int, keep: bool = False) -> None:
+        self.path, self.mode, self.group, self.keep = path, mode, group, keep
         self.name = str(path)
         self._content = text.encode()
-        self._before: tuple[bytes | None, int, int, int] | None = None
+        self._hidden = path.with_name(f".{path.name}.before")
+        self._kept: Path | None = None
+        self._applied = False
 
-    def _found(self) -> tuple[bytes | None, int, int, int]:
-        """Content, mode, owner and group of what is there; no content when nothing is."""
+    def _found(self) -> tuple[bytes, int, int, int] | None:
+        """Content, mode, owner and group of the file that is there; none for a link or nothing.
+
+        Of a file that is larger than this one no more is read than shows that it differs.
+        """
         try:
-            status = self.path.stat()
-            return self.path.read_bytes(), stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
-        except FileNotFoundError:
-            return None, 0, 0, 0
+            with open_regular(self.path, follow=False) as file:
+                status = os.fstat(file.fileno())
+                content = file.read(max(READ_LIMIT, len(self._content) + 1))
+        except (FileNotFoundError, NotRegularError):
+            return None
+        return content, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
 
     def needed(self) -> bool:
         """Whether content, mode or owner differ; see `Change`."""
-        # A link, as of a unit that is masked, is replaced.
-        if self.path.exists() and not self.path.is_file() and not self.path.is_symlink():
-            raise ObstacleError(self.path, "file")
+        require_safe(self.path)
+        if kind(self.path) not in ("absent", "link", "file"):
+            raise conflict(self.path, "file")
         return self._found() != (self._content, self.mode, os.geteuid(), self.group)
 
     def apply(self) -> None:
         """Write it, completely or not at all."""
-        self._before = self._found()
-        self._write(self._content, self.mode, os.geteuid(), self.group)
-
-    def undo(self) -> None:
-        """Put the old file back, or remove the new one."""
-        if self._before is None:
-            return
-        content, mode, owner, group = self._before
-        if content is None:
-            self.path.unlink(missing_ok=True)
-        else:
-            self._write(content, mode, owner, group)
-
-    def _write(self, content: bytes, mode: int, owner: int, group: int) -> None:
-        self.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        make_folders(self.path.parent)
+        self._kept = self._keep()
+        self._applied = True
         handle, partial = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                os.fchown(file.fileno(), owner, group)
-                os.fchmod(file.fileno(), mode)
+                file.write(self._content)
+                os.fchown(file.fileno(), os.geteuid(), self.group)
+                os.fchmod(file.fileno(), self.mode)
             os.replace(partial, self.path)
         except OSError:
             Path(partial).unlink(missing_ok=True)
             raise
 
-    def conclude(self) -> None:
-        """Nothing was kept on the disk."""
+    def _keep(self) -> Path | None:
+        """Give what is there a second name; none when nothing is."""
+        found = kind(self.path)
+        if found == "absent":
+            return None
+        kept = backup_path(self.path) if self.keep else self._hidden
+        kept.unlink(missing_ok=True)  # of a run that was cut off
+        if found == "link":
+            status = self.path.lstat()
+            kept.symlink_to(os.readlink(self.path))
+            os.lchown(kept, status.st_uid, status.st_gid)
+        else:
+            os.link(self.path, kept)
+        return kept
+
+    def rollback(self) -> None:
+        """Restore the old file or link, or remove the new file."""
+        if self._kept:
+            os.replace(self._kept, self.path)
+            # Renaming between two names of one file does nothing.
+            self._kept.unlink(missing_ok=True)
+        elif self._applied:
+            self.path.unlink(missing_ok=True)
+
+    def commit(self) -> None:
+        """Remove the old file, unless it is to be kept; also that of a run that was cut off."""
+        self._hidden.unlink(missing_ok=True)
 
     def diff(self) -> dict[str, str]:
         """Content before and after, or the permissions where only they differ."""
-        content, mode, owner, group = self._found()
-        before, after = (content or b"").decode(errors="replace"), self._content.decode()
-        if before == after:
+        content, mode, owner, group = self._found() or (b"", 0, 0, 0)
+        before, after = content.decode(errors="replace"), self._content.decode()
+        if kind(self.path) == "link":
+            before = f"link to {os.readlink(self.path)}\n"
+        elif before == after:
             before, after = f"{owner}:{group} {mode:04o}\n", f"{os.geteuid()}:{self.group} {self.mode:04o}\n"
         return {"before_header": self.name, "after_header": self.name, "before": before, "after": after}
 
@@ -131,8 +326,11 @@ class TextFile:
 class Directory:
     """A folder for what a program keeps. With a new owner the files in it change hands, too.
 
+    Only the files that the folder's owner before has put there do: what has a second name elsewhere (a hard link), is
+    a link, or is another account's, stays as it is.
+
     Parameters:
-        path: where it belongs; missing folders above it are made, mode 0755.
+        path: where it belongs; missing folders above it are made, mode 0755. A link to a folder is followed.
         mode: permission bits.
         owner: number of its user.
         group: number of its group.
@@ -144,40 +342,64 @@ class Directory:
         self._before: tuple[int, int, int] | None = None
         self._made = False
 
+    def _place(self) -> Path:
+        """Where the folder is; only root decides that, see `needed`."""
+        return Path(os.path.realpath(self.path))
+
     def _found(self) -> tuple[int, int, int] | None:
         """Mode, owner and group; none when it is not there."""
         try:
-            status = self.path.stat()
+            status = self._place().stat()
         except FileNotFoundError:
             return None
         return stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
 
     def needed(self) -> bool:
         """Whether it is missing, or mode or owner differ; see `Change`."""
-        if self.path.exists() and not self.path.is_dir():
-            raise ObstacleError(self.path, "folder")
+        for path in (self.path, self._place()):
+            require_safe(path)
+        if kind(self._place()) not in ("absent", "folder"):
+            raise conflict(self.path, "folder")
         return self._found() != (self.mode, self.owner, self.group)
 
     def apply(self) -> None:
         """Make it, or give it mode and owner."""
-        self._before = self._found()
-        self.path.mkdir(mode=0o755, parents=True, exist_ok=True)
-        self._made = self._before is None
+        self._before, place = self._found(), self._place()
+        make_folders(place.parent)
+        if self._before is None:
+            place.mkdir(mode=0o700)
+            self._made = True
         self._set(self.mode, self.owner, self.group)
 
-    def undo(self) -> None:
+    def rollback(self) -> None:
         """Give it back what it had; a new one goes, with what the program has left in it."""
         if self._made:
-            shutil.rmtree(self.path)
+            shutil.rmtree(self._place())
         elif self._before:
             self._set(*self._before)
 
     def _set(self, mode: int, owner: int, group: int) -> None:
-        for path in (self.path, *self.path.iterdir()):
-            os.chown(path, owner, group, follow_symlinks=False)
-        self.path.chmod(mode)
+        """Give folder and files to an owner. The owner before may still write in it, so all goes by descriptors."""
+        folder = os.open(self._place(), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            before = os.fstat(folder).st_uid
+            for name in os.listdir(folder):
+                try:
+                    with open_regular(name, follow=False, folder=folder) as file:
+                        status = os.fstat(file.fileno())
+                        if status.st_nlink == 1 and status.st_uid == before:
+                            os.fchown(file.fileno(), owner, group)
+                except (FileNotFoundError, NotRegularError):  # gone meanwhile, or none of the program's
+                    continue
+                except OSError as error:
+                    if error.errno != errno.ELOOP:  # a link since it was looked at
+                        raise
+            os.fchown(folder, owner, group)
+            os.fchmod(folder, mode)
+        finally:
+            os.close(folder)
 
-    def conclude(self) -> None:
+    def commit(self) -> None:
         """Nothing was kept on the disk."""
 
     def diff(self) -> dict[str, str]:
@@ -210,12 +432,13 @@ class Link:
         self._applied = False
 
     def _found(self) -> str | None:
-        return os.readlink(self.path) if self.path.is_symlink() else None
+        return os.readlink(self.path) if kind(self.path) == "link" else None
 
     def needed(self) -> bool:
         """Whether it is missing or points elsewhere; see `Change`."""
-        if self.path.exists() and not self.path.is_symlink():
-            raise ObstacleError(self.path, "link")
+        require_safe(self.path)
+        if kind(self.path) not in ("absent", "link"):
+            raise conflict(self.path, "link")
         return self._found() != self.target
 
     def apply(self) -> None:
@@ -224,8 +447,8 @@ class Link:
         self._point(self.target)
         self._applied = True
 
-    def undo(self) -> None:
-        """Point it back, or remove it."""
+    def rollback(self) -> None:
+        """Point it where it pointed before, or remove it."""
         if self._applied and self._before is None:
             self.path.unlink(missing_ok=True)
         elif self._applied:
@@ -237,7 +460,7 @@ class Link:
         partial.symlink_to(target)
         os.replace(partial, self.path)
 
-    def conclude(self) -> None:
+    def commit(self) -> None:
         """Nothing was kept on the disk."""
 
     def diff(self) -> dict[str, str]:
@@ -255,38 +478,39 @@ class Folder:
     """A folder that was made elsewhere on the same file system and is moved to its place.
 
     Parameters:
-        path: where it belongs.
+        path: where it belongs; whatever was there is moved aside.
         made: where it is now.
     """
 
     def __init__(self, path: Path, made: Path) -> None:
         self.path, self.made = path, made
         self.name = str(path)
-        self._aside = path.with_name(f".{path.name}.before")
+        self._kept = path.with_name(f".{path.name}.before")
 
     def needed(self) -> bool:
-        """Whether it still is where it was made."""
-        return self.made.exists()
+        """Whether it still is where it was made; see `Change`."""
+        require_safe(self.path)
+        return os.path.lexists(self.made)
 
     def apply(self) -> None:
         """Move it to its place, and what was there aside."""
-        shutil.rmtree(self._aside, ignore_errors=True)
-        if self.path.exists():
-            self.path.rename(self._aside)
+        remove(self._kept)
+        if os.path.lexists(self.path):
+            self.path.rename(self._kept)
         self.made.rename(self.path)
 
-    def undo(self) -> None:
-        """Put what was there back; the new folder is lost."""
-        if self.made.exists():
-            shutil.rmtree(self.made)
+    def rollback(self) -> None:
+        """Restore what was there; the new folder is lost."""
+        if os.path.lexists(self.made):
+            remove(self.made)
         else:
-            shutil.rmtree(self.path)
-        if self._aside.exists():
-            self._aside.rename(self.path)
+            remove(self.path)
+        if os.path.lexists(self._kept):
+            self._kept.rename(self.path)
 
-    def conclude(self) -> None:
+    def commit(self) -> None:
         """Remove what was there before."""
-        shutil.rmtree(self._aside, ignore_errors=True)
+        remove(self._kept)
 
     def diff(self) -> dict[str, str]:
         """That it is new."""

@@ -15,12 +15,17 @@ import calendar
 import os
 import plistlib
 import re
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from ansible_collections.smolcluster.logging.plugins.module_utils import darwin
-from ansible_collections.smolcluster.logging.plugins.module_utils.files import aside
+from ansible_collections.smolcluster.logging.plugins.module_utils.files import (
+    READ_LIMIT,
+    open_regular,
+    rename_to_backup,
+)
 from ansible_collections.smolcluster.logging.plugins.module_utils.service import (
     ABSENT,
     RUNNING,
@@ -60,11 +65,29 @@ def parse(text: str) -> dict[str, str | dict[str, str]]:
     return fields
 
 
+def owner_of(path: Path) -> int:
+    """Number of the account that may decide what is in the folder of a property list.
+
+    A user's own is known by the home, which only root can make or replace; all other folders are root's.
+    """
+    if HOMES in path.parents:
+        return (HOMES / path.relative_to(HOMES).parts[0]).stat().st_uid
+    return os.geteuid()
+
+
 def read_plist(path: Path) -> dict:
-    """A property list; empty when it cannot be read, or is none of keys and values."""
+    """A property list; empty when it cannot be read, or does not hold keys and values.
+
+    A user's own is read only where that user may read it: Homebrew puts links there, and a user could put any.
+    """
     try:
-        with path.open("rb") as file:
-            found = plistlib.load(file)
+        owner = owner_of(path)
+        with open_regular(path) as file:
+            status = os.fstat(file.fileno())
+            if status.st_uid != owner and not status.st_mode & stat.S_IROTH:
+                return {}
+            content = file.read(READ_LIMIT + 1)
+        found = plistlib.loads(content) if len(content) <= READ_LIMIT else None
     except Exception:  # of its own kinds and of its parsers', by what is wrong with the file
         return {}
     return found if isinstance(found, dict) else {}
@@ -237,9 +260,15 @@ class Launchd:
 
         Raises:
             RuntimeError: it does not go.
+            OSError: its file cannot be renamed.
         """
         self._unload()
-        self._file.rename(aside(self._file))
+        rename_to_backup(self._file, owner_of(self._file))
+
+    @staticmethod
+    def drop_ins() -> list[dict[str, object]]:
+        """Settings that others add to the job; launchd knows no such files."""
+        return []
 
     def remove(self, file: Path) -> None:
         """Stop the job for good and remove its definition.
@@ -295,17 +324,18 @@ class Launchd:
 
         Parameters:
             lines: how many at most.
-            seconds: how old they may be by their own `ts=`, a line without one as the line before; none is any age.
+            seconds: how old they may be, see `younger`; none is any age.
         """
         try:
-            with open(self._log(), "rb") as file:
-                file.seek(max(0, os.fstat(file.fileno()).st_size - lines * 1024))
-                found = file.read().decode(errors="replace").splitlines()[-lines:]
+            # The log's folder is the agent's account's.
+            with open_regular(self._log(), follow=False) as file:
+                status = os.fstat(file.fileno())
+                file.seek(max(0, status.st_size - lines * 1024))
+                found, changed = file.read().decode(errors="replace").splitlines()[-lines:], status.st_mtime
         except OSError:
-            found = []
+            found, changed = [], 0.0
         if seconds is not None:
-            young = [number for number, line in enumerate(found) if written(line) >= time.time() - seconds]
-            found = found[young[0] :] if young else []
+            found = younger(found, time.time() - seconds, changed)
         try:
             fields = self._print() or {}
         except RuntimeError:
@@ -314,6 +344,22 @@ class Launchd:
         if "pid" not in fields:
             found += [f"launchd: {name} {end}" for name, end in ends.items() if re.search("[1-9]", end)]
         return "\n".join(found).strip()
+
+
+def younger(lines: list[str], since: float, changed: float) -> list[str]:
+    """Lines of a log that were written since a moment, by their own `ts=`; one without belongs to the line before.
+
+    Parameters:
+        lines: lines of the log, its last ones included.
+        since: seconds since 1970.
+        changed: when the log was last changed, in seconds since 1970. What stands at its end without a time, such as
+            the panic of a program that has logged nothing else, is as young as that.
+    """
+    times = [written(line) for line in lines]
+    young = [number for number, moment in enumerate(times) if moment >= since]
+    if not young and changed >= since:
+        young = [max((number for number, moment in enumerate(times) if moment), default=-1) + 1]
+    return lines[young[0] :] if young else []
 
 
 def written(line: str) -> float:

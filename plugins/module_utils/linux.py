@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from ansible_collections.smolcluster.logging.plugins.module_utils import python
+from ansible_collections.smolcluster.logging.plugins.module_utils.masking import masked
 
 PROC = Path("/proc")
 SET_CLOCK = "timedatectl set-ntp true"
@@ -153,17 +154,33 @@ def command_lines() -> dict[int, list[str]]:
     return found
 
 
+def control_group(pid: int) -> str:
+    """Control group of a process in systemd's own hierarchy; empty when it is gone, or there is none.
+
+    Source: proc_pid_cgroup(5) (`number:controllers:path`; the unified hierarchy has neither number nor controllers).
+    """
+    try:
+        lines = (PROC / str(pid) / "cgroup").read_text("utf-8", "surrogateescape").splitlines()
+    except OSError:
+        return ""
+    groups = {controllers: path for _, controllers, path in (line.split(":", 2) for line in lines)}
+    return groups.get("name=systemd", groups.get("", ""))
+
+
 def unit_of(pid: int) -> str | None:
-    """System unit in whose control group a process is; it need not be the unit's main process.
+    """System service in whose control group a process is; it need not be the service's main process.
+
+    It may be in any slice. Below it can be groups that the service has made itself, and for a user's own service the
+    system's is `user@UID.service`. In a container the groups are below that of its process 1.
 
     Source: systemd, docs/CONTROL_GROUP_INTERFACE.md.
     """
-    try:
-        groups = text_of(PROC / str(pid) / "cgroup")
-    except OSError:
-        return None
-    found = re.search(r"/system\.slice/([^/\n]+\.service)$", groups, re.MULTILINE)
-    return found[1] if found else None
+    root = control_group(1).removesuffix("/init.scope").rstrip("/")
+    group = control_group(pid)
+    parts = group[len(root) :].split("/") if group.startswith(f"{root}/") else []
+    # A scope holds what others have started, a user's session for example.
+    unit = next((part for part in parts if part.endswith((".service", ".scope"))), "")
+    return unit if unit.endswith(".service") else None
 
 
 def listener(port: int) -> dict[str, object] | None:
@@ -173,7 +190,7 @@ def listener(port: int) -> dict[str, object] | None:
         port: TCP port, any local address, IPv4 and IPv6.
 
     Returns:
-        None when nobody does; else `pid` and `command` (both None when the owner cannot be seen).
+        None when nobody does; else `pid` and `command`, which has no secrets (both None when the owner cannot be seen).
 
     Source of the table's form: Linux, Documentation/networking/proc_net_tcp.rst (state 0A = LISTEN).
     """
@@ -196,7 +213,7 @@ def listener(port: int) -> dict[str, object] | None:
             for link in (entry / "fd").iterdir():
                 if os.readlink(link) in inodes:
                     pid = int(entry.name)
-                    return {"pid": pid, "command": " ".join(command_line(pid))}
+                    return {"pid": pid, "command": masked(command_line(pid))}
         except OSError:
             continue
     return {"pid": None, "command": None}

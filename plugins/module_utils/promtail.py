@@ -19,10 +19,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ansible_collections.smolcluster.logging.plugins.module_utils import accounts, host
+from ansible_collections.smolcluster.logging.plugins.module_utils.files import folder_of_others, kind, read_regular
+from ansible_collections.smolcluster.logging.plugins.module_utils.masking import masked
 from ansible_collections.smolcluster.logging.plugins.module_utils.service import Run
 
 # Positions files of SmolCluster's own set-up (its logging/promtail-*-remote.yaml).
 LEFTOVERS = ("/tmp/positions.yaml", "/tmp/promtail-positions.yaml")  # noqa: S108
+# Files of packages with a service of the same name (grafana/loki, tools/nfpm.jsonnet; distributions).
+PACKAGED = ("/usr/lib/systemd/system/promtail.service", "/etc/promtail/promtail.yml")
 PROGRAM = "promtail"
 MANIFEST = "manifest.json"
 # By this file in the folder of the versions, and this line in the unit, uninstall knows what is ours.
@@ -237,26 +241,28 @@ def check_config(program: Path, config: dict, run: Run) -> None:
 
 
 def foreign_unit(path: Path, definition: str) -> str | None:
-    """File of a unit of the service's name that this collection did not write.
+    """File of a unit of the service's name that this collection did not write; it writes regular files only.
 
     Parameters:
         path: where ours belongs.
         definition: where the service manager has the service from; empty when it knows none.
     """
-    for candidate in (str(path), definition):
+    for candidate in filter(None, (str(path), definition)):
         try:
             # A property list need not be text.
-            if candidate and MARK.encode() not in Path(candidate).read_bytes():
+            if MARK.encode() not in read_regular(candidate, follow=False):
                 return candidate
         except FileNotFoundError:
             continue
-        except IsADirectoryError:
+        except OSError:  # a link, as of a masked unit, a folder, or something else that is none of ours
             return candidate
     return None
 
 
 def owner_of_home(home: Path) -> str:
-    """Whose the folder of the versions is: `ours`, `foreign` or `absent`; ours has our mark in it."""
+    """Whose the folder of the versions is: `ours`, `foreign` or `absent`; ours has our mark in it, and is root's."""
+    if folder_of_others(home):
+        return "foreign"
     if (home / MARKER).exists():
         return "ours"
     # An archive without the mark is what a run that was cut off has left.
@@ -278,7 +284,7 @@ class Stray:
 
     Parameters:
         pid: its process; 0 when it does not run.
-        words: its command line, or the name of its service.
+        words: its command line without secrets, or the name of its service.
         service: the service that starts it; none for one that was started by hand.
     """
 
@@ -305,10 +311,10 @@ def strays(run: Run, service: Any) -> list[Stray]:
         if other.name != service.name:
             processes = set(other.processes())
             covered |= processes
-            found.append(Stray(next((pid for pid in pids if pid in processes), 0), other.name, other))
-    return found + [Stray(pid, " ".join(host.own.command_line(pid))) for pid in pids if pid not in covered]
+            found.append(Stray(next((pid for pid in pids if pid in processes), 0), masked([other.name]), other))
+    return found + [Stray(pid, masked(host.own.command_line(pid))) for pid in pids if pid not in covered]
 
 
 def leftovers() -> list[str]:
-    """Positions files of a hand-made set-up that are still there."""
-    return [path for path in LEFTOVERS if os.path.exists(path)]
+    """Positions files of a hand-made set-up that are still there. Anybody can make other things of these names."""
+    return [path for path in LEFTOVERS if kind(Path(path)) == "file"]

@@ -419,16 +419,16 @@ class SourceFolders:
         """
         self._made, problems = make(self.folders)
         if unknown := [problem for problem in problems if problem not in self.plan.left]:
-            self.undo()
+            self.rollback()
             raise FolderError("; ".join(unknown))
 
-    def undo(self) -> None:
+    def rollback(self) -> None:
         """Remove what was made and is empty."""
         for made in reversed(self._made):
             remove(made)
         self._made = []
 
-    def conclude(self) -> None:
+    def commit(self) -> None:
         """Nothing was kept on the disk."""
 
     def diff(self) -> dict[str, str]:

@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from pathlib import Path
 
 from ansible_collections.smolcluster.logging.plugins.module_utils import linux
+from ansible_collections.smolcluster.logging.plugins.module_utils.files import read_regular
 from ansible_collections.smolcluster.logging.plugins.module_utils.service import (
     ABSENT,
     FAILED,
@@ -19,7 +21,56 @@ from ansible_collections.smolcluster.logging.plugins.module_utils.service import
     State,
 )
 
+# Folders of units and of their drop-ins, first one first; systemd.unit(5).
+UNIT_FOLDERS = (
+    "/etc/systemd/system.control",
+    "/run/systemd/system.control",
+    "/run/systemd/transient",
+    "/run/systemd/generator.early",
+    "/etc/systemd/system",
+    "/etc/systemd/system.attached",
+    "/run/systemd/system",
+    "/run/systemd/system.attached",
+    "/run/systemd/generator",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+    "/run/systemd/generator.late",
+)
+# Settings that decide what runs, as whom, where it keeps its state and whether it comes back.
+BREAKING = re.compile(r"Exec\w+|User|Group|DynamicUser|Root\w+|StateDirectory|Type|RemainAfterExit|Restart")
+# Of settings that some system gives to all its services, those by which lines can be missing.
+NOTABLE = re.compile(
+    r"(Memory|CPU|Tasks|IO|IPAddress)\w+|Limit\w+|Slice|Nice|Environment\w*|Private(Tmp|Network|Users)|ProtectHome|"
+    r"(Inaccessible|NoExec|Bind)\w*Paths|TemporaryFileSystem|RestrictAddressFamilies|RuntimeMaxSec|Kill\w+|Condition\w+|"
+    r"Assert\w+"
+)
+OFF = ("", "0", "no", "n", "false", "f", "off")
+
 PHASES = {"active": RUNNING, "inactive": STOPPED, "deactivating": STOPPED, "failed": FAILED}
+
+
+def settings_of(text: str) -> list[tuple[str, str]]:
+    """Settings of a unit file or drop-in, in their order; systemd.syntax(7)."""
+    found, section = [], ""
+    lines = (line.strip() for line in re.sub(r"\\\n(\s*[#;].*\n)*", " ", text).splitlines())
+    for line in lines:
+        if line.startswith("["):
+            section = line
+        elif section and "=" in line and not line.startswith(("#", ";")):
+            name, _, value = line.partition("=")
+            found.append((name.strip(), value.strip()))
+    return found
+
+
+def breaks(name: str, value: str) -> bool:
+    """Whether a setting must not be added to the service of this collection.
+
+    An empty `Environment` clears all, and so does what a deployment tells its agent by (`PROMTAIL_DEPLOYMENT`).
+    """
+    if name == "Environment":
+        return not value or "PROMTAIL_DEPLOYMENT" in value
+    return bool(BREAKING.fullmatch(name))
 
 
 class Systemd:
@@ -31,7 +82,7 @@ class Systemd:
     """
 
     # What systemd, not the service, writes to the service's journal.
-    own_words = re.compile(r"\S+\.service: |(Start|Stopp)(ed|ing) ")
+    own_words = re.compile(r"\S+\.service: |(Start|Stopp)(ed|ing) |Failed to start ")
 
     def __init__(self, run: Run, name: str) -> None:
         self._run = run
@@ -73,6 +124,44 @@ class Systemd:
             restarts=int(known.get("NRestarts") or 0),
             definition=known.get("FragmentPath", ""),
         )
+
+    def drop_ins(self) -> list[dict[str, object]]:
+        """Settings that somebody has added to the service, or to all services; this collection adds none.
+
+        What is on the disk counts, for the service need not be there yet: `DropInPaths` is empty until it is.
+
+        Returns:
+            For each file its `path`, and the names of its settings: `breaking` ones, which the service cannot be
+            deployed with, and `others`. Of settings for all services only those that matter are named.
+        """
+        own, everybody = f"{self.name}.service.d", "service.d"
+        paths = [
+            path
+            for kind in (own, everybody)
+            for folder in UNIT_FOLDERS
+            for path in sorted(Path(folder, kind).glob("*.conf"))
+        ]
+        _, out, _ = self._run(["systemctl", "show", self.name, "--property=DropInPaths"])
+        paths += [Path(path) for path in shlex.split(out.strip().partition("=")[2])]
+        found, seen = [], set()
+        for path in paths:
+            # A file hides those of its name in later folders; a link to /dev/null does no more than that.
+            if path.name in seen:
+                continue
+            seen.add(path.name)
+            try:
+                settings = settings_of(read_regular(path).decode(errors="replace"))
+            except OSError:
+                continue
+            breaking = {name for name, value in settings if breaks(name, value)}
+            others = {
+                name
+                for name, value in settings
+                if path.parent.name != everybody or (NOTABLE.fullmatch(name) and value.lower() not in OFF)
+            }
+            if breaking or others:
+                found.append({"path": str(path), "breaking": sorted(breaking), "others": sorted(others - breaking)})
+        return found
 
     def processes(self) -> list[int]:
         """All processes of the service, its helpers included."""

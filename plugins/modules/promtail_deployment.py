@@ -10,7 +10,7 @@ short_description: Switch Promtail on a node to a version and a configuration, a
 description:
   - Unpacks the version where it is missing, holds the configuration against that version's own parser, and only then
     writes the files, switches the C(current) link and restarts the service.
-  - An agent that does not come up is put back to what ran before, and the module fails with the agent's own words.
+  - When the agent does not come up, what ran before is restored, and the module fails with the agent's last log lines.
   - Compares what runs with what is installed, so an interrupted run is completed by the next one.
 author: [SmolCluster contributors (@smolcluster)]
 attributes:
@@ -63,7 +63,8 @@ options:
   adopt:
     description:
       - Stop other running Promtails, disable their units, and remove the positions files of a hand-made set-up.
-      - A unit of the service's name that somebody else wrote is kept beside ours, with C(.before-smolcluster) added.
+      - A unit of the service's name that somebody else wrote is kept beside ours, a link as a link, with
+        C(.before-smolcluster) added.
     type: bool
     default: false
 """
@@ -108,20 +109,29 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.smolcluster.logging.plugins.module_utils import darwin, host, loki, promtail, source_folders
+from ansible_collections.smolcluster.logging.plugins.module_utils import (
+    agent_log,
+    darwin,
+    host,
+    loki,
+    promtail,
+    source_folders,
+)
 from ansible_collections.smolcluster.logging.plugins.module_utils.files import (
     Change,
     Directory,
     Folder,
     Link,
-    ObstacleError,
+    PathConflictError,
     TextFile,
-    aside,
 )
 from ansible_collections.smolcluster.logging.plugins.module_utils.metrics import AgentError, fetch
 from ansible_collections.smolcluster.logging.plugins.module_utils.service import ABSENT, RUNNING, State
 
 DEPLOYMENT = "PROMTAIL_DEPLOYMENT"
+# Seconds. An agent that dies at the first file that it finds dies later than that of its folders' first search
+# (sync_period of the role promtail, 2 s); one that dies at once is started again a second later.
+STABLE, STABLE_WITHIN = 5, 20
 SPEC = {
     "version": {"type": "str", "required": True},
     "archive": {"type": "path"},
@@ -316,7 +326,7 @@ class Deployment:
         """Undo changes that the service is not started anew for; what cannot be undone stays."""
         for place in reversed(places):
             with suppress(OSError):
-                place.undo()
+                place.rollback()
 
     def unpacked(self) -> Path:
         """Folder with the version from the archive, beside its place.
@@ -336,7 +346,7 @@ class Deployment:
         """Stop other Promtails for good; a process that does not stop within 10 s is killed.
 
         Returns:
-            What they were, as names of services or command lines.
+            What they were, as names of services or command lines without secrets.
 
         Raises:
             PromtailError: one is started again, by something that is not known.
@@ -349,7 +359,10 @@ class Deployment:
                 with suppress(ProcessLookupError):
                     os.kill(stray.pid, signal.SIGTERM)
         deadline = time.monotonic() + 10
-        while (alive := [pid for pid in pids if host.own.command_line(pid)]) and time.monotonic() < deadline:
+        # A number that another program has got meanwhile is not theirs any more.
+        while (alive := [pid for pid in pids if pid in host.processes_of(promtail.PROGRAM)]) and (
+            time.monotonic() < deadline
+        ):
             time.sleep(0.1)
         for pid in alive:
             with suppress(ProcessLookupError):
@@ -369,20 +382,22 @@ class Deployment:
         return [stray.words for stray in strays]
 
     def switch(self, pending: list[Change], retired: list[str]) -> None:
-        """Make what is pending and start the service; put everything back when the agent does not come up.
+        """Make what is pending and start the service; roll everything back when the agent does not come up.
 
         Parameters:
             pending: changes to make.
             retired: Promtails of a hand-made set-up that were stopped before, for the message.
 
         Raises:
-            PromtailError: it did not come up; says whether the old agent runs again.
+            PromtailError: it did not come up; says whether the old agent runs again, and ends with the line of the
+                log that says why.
         """
-        before = self.service.state()
+        before, begun = self.service.state(), time.monotonic()
         unit = Path(self.params["unit_file"])
+        for change in pending:
+            if isinstance(change, TextFile) and change.path == unit:
+                change.keep = self.params["adopt"] and bool(promtail.foreign_unit(unit, ""))
         try:
-            if promtail.foreign_unit(unit, "") and self.params["adopt"]:
-                shutil.copy2(unit, aside(unit))
             if before.phase != ABSENT and any(isinstance(change, Directory) for change in pending):
                 # An agent of another account must not write its positions once more.
                 self.service.stop(disable=False)
@@ -391,16 +406,18 @@ class Deployment:
             self.service.restart()
             self.observe()
         except (RuntimeError, OSError, ValueError, promtail.PromtailError) as error:
-            words = self.service.journal()
-            outcome = self.put_back(pending, before)
+            # A stack can be long, and what it is of stands before it.
+            log = self.service.journal(500, int(time.monotonic() - begun) + 1)
+            outcome = self.roll_back(pending, before)
             if retired:
                 outcome += f"; stopped before, start it again yourself: {', '.join(retired)}"
-            raise promtail.PromtailError(f"{error}; {outcome}. Its last words:\n{words}") from error
-        for change in pending:
-            change.conclude()
+            last = agent_log.excerpt(log, self.service.own_words) or f"none; see `{self.service.words_command}`"
+            raise promtail.PromtailError(f"{error}; {outcome}. Last log lines:\n{last}") from error
+        for change in (*pending, *self.changes):
+            change.commit()
 
-    def put_back(self, pending: list[Change], before: State) -> str:
-        """Put back the files, and what ran before.
+    def roll_back(self, pending: list[Change], before: State) -> str:
+        """Restore the files, and what ran before.
 
         Parameters:
             pending: changes that were or were to be made.
@@ -409,27 +426,25 @@ class Deployment:
         Returns:
             What holds now, for the message.
         """
-        steps = [change.undo for change in reversed(pending)]
+        steps = [change.rollback for change in reversed(pending)]
         failures = []
-        for step in (lambda: self.halt(before), *steps, self.service.reload):
-            # What cannot be put back must not keep the rest, and the old agent, from coming back.
+        for step in (lambda: self.stop_for_rollback(before), *steps, self.service.reload):
+            # What cannot be restored must not keep the rest, and the old agent, from coming back.
             try:
                 step()
             except (RuntimeError, OSError) as error:
                 failures.append(str(error))
-        failed = f"; putting it back failed in part: {', '.join(failures)}" if failures else ""
+        failed = f"; restoring it failed in part: {', '.join(failures)}" if failures else ""
         if before.phase != RUNNING:
             return f"nothing ran before and nothing was left running{failed}"
         try:
             self.service.start()
-            runs = self.comes_up()
+            outcome = self.wait_until_running()
         except RuntimeError as error:
-            return f"the agent that ran before was put back but does not start: {error}{failed}"
-        if failures:
-            return f"an agent {'runs' if runs else 'does not run'}{failed}"
-        return f"the agent that ran before {'runs again' if runs else 'was put back but does not run'}"
+            return f"the agent that ran before was restored but does not start: {error}{failed}"
+        return f"{'an agent' if failures else 'the agent that ran before'} {outcome}{failed}"
 
-    def halt(self, before: State) -> None:
+    def stop_for_rollback(self, before: State) -> None:
         """Stop the service, where there is one; one that was not started at boot before is not from now on.
 
         Parameters:
@@ -438,14 +453,27 @@ class Deployment:
         if self.service.state().phase != ABSENT:
             self.service.stop(disable=not before.enabled)
 
-    def comes_up(self) -> bool:
-        """Whether the service runs within 5 s."""
-        deadline = time.monotonic() + 5
-        while self.service.state().phase != RUNNING:
-            if time.monotonic() > deadline:
-                return False
+    def wait_until_running(self) -> str:
+        """Look until one process of the service has run for `STABLE` seconds, or `STABLE_WITHIN` are over.
+
+        Returns:
+            What the agent does, for the message: one that dies on must not be said to run.
+        """
+        end = time.monotonic() + STABLE_WITHIN
+        pids: list[int] = []
+        since = 0.0
+        while time.monotonic() < end:
+            state = self.service.state()
+            pid = state.pid if state.phase == RUNNING else 0
+            if pid and pid not in pids:
+                pids.append(pid)
+                since = time.monotonic()
+            if pid and time.monotonic() - since >= STABLE:
+                return "runs again"
             time.sleep(0.1)
-        return True
+        if not pids:
+            return "was restored but does not run"
+        return f"was restored but dies again: `{self.service.words_command}` says why"
 
     def observe(self) -> None:
         """Wait until the new agent answers, has all its targets and is still the process that was started.
@@ -492,7 +520,7 @@ def main() -> None:
     try:
         module.exit_json(**Deployment(module).apply())
     except (
-        promtail.PromtailError, loki.LokiError, source_folders.FolderError, ObstacleError, RuntimeError, OSError
+        promtail.PromtailError, loki.LokiError, source_folders.FolderError, PathConflictError, RuntimeError, OSError
     ) as error:  # fmt: skip
         module.fail_json(msg=str(error))
 

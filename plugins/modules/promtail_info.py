@@ -112,10 +112,26 @@ foreign_unit:
   description: File of a unit of this name that somebody else wrote; null when there is none.
   returned: always
   type: str
-home:
-  description: Whose the folder of the versions is; C(ours), C(foreign) or C(absent).
-  returned: always
+unsafe_folder:
+  description: >-
+    Folder on the way to O(home) or to the unit that another account than root can change; null when there is none.
+  returned: when RV(managed)
   type: str
+drop_ins:
+  description:
+    - Files of systemd that somebody has added to the service, or to all services, each with its C(path).
+    - C(breaking) are the names of settings that the service cannot be deployed with, C(others) those of the rest.
+  returned: when RV(managed)
+  type: list
+  elements: dict
+  sample: [{path: /etc/systemd/system/promtail.service.d/override.conf, breaking: [User], others: [MemoryMax]}]
+packages:
+  description: >-
+    Packages of the system that own a unit or a configuration of this name, each with the command that removes it.
+  returned: when RV(managed)
+  type: dict
+  sample: {promtail: apt-get remove promtail}
+home: {description: Whose the folder of the versions is; C(ours), C(foreign) or C(absent)., returned: always, type: str}
 leftovers: {description: Files of a hand-made set-up., returned: always, type: list, elements: str}
 """
 
@@ -126,7 +142,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.smolcluster.logging.plugins.module_utils import accounts, darwin, host, promtail, resolver
+from ansible_collections.smolcluster.logging.plugins.module_utils import (
+    accounts,
+    darwin,
+    host,
+    packages,
+    promtail,
+    resolver,
+)
+from ansible_collections.smolcluster.logging.plugins.module_utils.files import folder_of_others
 
 
 def port_holder(service: Any, port: int) -> dict | None:
@@ -157,6 +181,11 @@ def macos(folder: Path) -> dict | None:
         return None
     program = folder / promtail.PROGRAM
     return {**darwin.facts(), "quarantined": [str(program)] if darwin.quarantined(program) else []}
+
+
+def unsafe_folder(*folders: Path) -> str | None:
+    """First folder on the way to folders that another account than root can change; none when all are root's."""
+    return next((str(found) for folder in folders if (found := folder_of_others(folder))), None)
 
 
 def reach(user: str, paths: list[str], python: str) -> dict[str, object]:
@@ -238,6 +267,9 @@ def main() -> None:
             strays=[stray.shown() for stray in promtail.strays(module.run_command, service)],
             foreign_unit=promtail.foreign_unit(unit, state.definition),
             leftovers=promtail.leftovers(),
+            unsafe_folder=unsafe_folder(home, unit.parent),
+            drop_ins=service.drop_ins(),
+            packages=packages.owners(module.run_command, [str(unit), state.definition, *promtail.PACKAGED]),
             **known,
         )
     except (RuntimeError, OSError) as error:

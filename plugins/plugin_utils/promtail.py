@@ -296,14 +296,21 @@ def node_problems(settings: dict[str, Any], node: dict[str, Any]) -> list[str]:
                 f"Promtail {settings['version']} needs glibc 2.34 or newer, this host has {found or 'another one'}. "
                 "Set promtail_version: 3.5.6 for this host, or upgrade its system"
             )
-    if node["foreign_unit"] and not settings["adopt"]:
+    if unsafe := node.get("unsafe_folder"):
         problems.append(
-            f"{node['foreign_unit']} is there already and was not made by this collection; set promtail_adopt: true to "
-            "replace it, or take this host out of the group"
+            f"{unsafe} can be changed by another account than root, which could replace what root installs and starts. "
+            f"`chown root {unsafe}` and `chmod go-w {unsafe}` on this host"
         )
-    if node["home"] == "foreign":
+    problems += drop_in_problems(node)
+    if node["foreign_unit"] and not settings["adopt"]:
+        package = "".join(f" (package {name})" for name in node.get("packages", {}))
         problems.append(
-            f"{settings['home']} is there already and was not made by this collection; move it away, or take this host "
+            f"{node['foreign_unit']} exists already and was not made by this collection{package}; set promtail_adopt: "
+            "true to replace it, or take this host out of the group"
+        )
+    if node["home"] == "foreign" and not unsafe:
+        problems.append(
+            f"{settings['home']} exists already and was not made by this collection; move it away, or take this host "
             "out of the group"
         )
     holder = node["port_holder"]
@@ -324,6 +331,23 @@ def node_problems(settings: dict[str, Any], node: dict[str, Any]) -> list[str]:
 def found_by_agent(settings: dict[str, Any], loki: dict[str, Any]) -> bool:
     """Whether the agent finds Loki's host; Homebrew's build asks the system's resolver, the release's does not."""
     return bool(loki["addresses"]) or (settings["install_method"] == "homebrew" and loki["known_to_system"])
+
+
+def removal(path: str) -> str:
+    """How to get rid of a drop-in of systemd, in a sentence's second half."""
+    hidden = f"/etc/systemd/system/promtail.service.d/{os.path.basename(path)}"
+    way = f"Remove it, or hide it from this service by a link {hidden} to /dev/null" if "/service.d/" in path else ""
+    return f"{way or 'Remove it'}; then `systemctl daemon-reload` and `systemctl try-restart promtail`"
+
+
+def drop_in_problems(node: dict[str, Any]) -> list[str]:
+    """Settings that somebody has added to the service, and with which it is not what this collection deploys."""
+    return [
+        f"{file['path']} sets {', '.join(file['breaking'])} for the agent's service, which this collection must set "
+        f"itself. {removal(file['path'])}"
+        for file in node.get("drop_ins", [])
+        if file["breaking"]
+    ]
 
 
 def name_problems(settings: dict[str, Any], node: dict[str, Any]) -> list[str]:
@@ -462,6 +486,17 @@ def notes(settings: dict[str, Any], node: dict[str, Any]) -> list[str]:
             f"{' (`xcode-select --install`)' if node['macos'] else ''}, or name one of root's by "
             "ansible_python_interpreter"
         )
+    found += [
+        f"{file['path']} sets {', '.join(file['others'])} for the agent's service, and that stays so. If it is not "
+        f"meant: {removal(file['path'])}"
+        for file in node.get("drop_ins", [])
+        if file["others"]
+    ]
+    found += [
+        f"the package {name} has a service of this name: when it is upgraded or removed, it can replace, stop or "
+        f"remove this collection's. `{command}` on this host, and run this again"
+        for name, command in node.get("packages", {}).items()
+    ]
     macos = node["macos"]
     if macos is None:
         return found

@@ -1,4 +1,4 @@
-"""What the modules do on a node: files that can be undone, archives, ports, Loki's answers."""
+"""What the modules do on a node: archives, units, processes, ports, Loki's answers."""
 
 from __future__ import annotations
 
@@ -14,14 +14,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.smolcluster.logging.plugins.module_utils import linux, promtail
-from ansible_collections.smolcluster.logging.plugins.module_utils.files import (
-    Directory,
-    Folder,
-    Link,
-    ObstacleError,
-    TextFile,
-    aside,
-)
+from ansible_collections.smolcluster.logging.plugins.module_utils.files import Folder
 
 PROGRAM = "#!/bin/sh\nexit 0\n"
 
@@ -40,81 +33,6 @@ def archive(path: Path, **files: str) -> Path:
     return path
 
 
-def test_text_file_is_written_and_undone(tmp_path):
-    path = tmp_path / "deep" / "file"
-    file = TextFile(path, "new\n", 0o640, os.getegid())
-    assert file.needed()
-    assert file.diff()["after"] == "new\n"
-    file.apply()
-    assert (path.read_text(), path.stat().st_mode & 0o777) == ("new\n", 0o640)
-    assert not TextFile(path, "new\n", 0o640, os.getegid()).needed()
-    file.undo()
-    assert not path.exists()
-    assert list(path.parent.iterdir()) == []
-
-
-def test_undo_gives_old_text_and_mode_back(tmp_path):
-    path = tmp_path / "file"
-    path.write_text("old\n")
-    path.chmod(0o600)
-    file = TextFile(path, "new\n", 0o644, os.getegid())
-    file.apply()
-    file.undo()
-    assert (path.read_text(), path.stat().st_mode & 0o777) == ("old\n", 0o600)
-
-
-def test_wrong_mode_alone_is_needed_and_shown(tmp_path):
-    path = tmp_path / "file"
-    path.write_text("same\n")
-    path.chmod(0o666)
-    file = TextFile(path, "same\n", 0o640, os.getegid())
-    assert file.needed()
-    assert "0666" in file.diff()["before"]
-    assert "0640" in file.diff()["after"]
-
-
-def test_undo_without_apply_does_nothing(tmp_path):
-    path = tmp_path / "file"
-    path.write_text("old\n")
-    TextFile(path, "new\n", 0o644, os.getegid()).undo()
-    Link(tmp_path / "link", "3.6.11").undo()
-    assert path.read_text() == "old\n"
-
-
-def test_folder_gets_its_owner_with_all_files_and_is_undone(tmp_path, monkeypatch):
-    owners = {}
-    monkeypatch.setattr(os, "chown", lambda path, owner, group, **_: owners.__setitem__(path.name, (owner, group)))
-    made = Directory(tmp_path / "deep/state", 0o750, os.getuid(), os.getgid())
-    assert made.needed()
-    made.apply()
-    assert (tmp_path / "deep/state").stat().st_mode & 0o777 == 0o750
-    assert not made.needed()
-    (tmp_path / "deep/state/positions.yaml").touch()
-    given = Directory(tmp_path / "deep/state", 0o750, 4711, 4712)
-    assert given.needed()
-    assert given.diff()["after"] == "4711:4712 0750\n"
-    given.apply()
-    assert owners["positions.yaml"] == owners["state"] == (4711, 4712)
-    given.undo()
-    assert owners["positions.yaml"] == (os.getuid(), os.getgid())
-    made.undo()
-    assert not (tmp_path / "deep/state").exists()
-
-
-def test_link_is_switched_and_undone(tmp_path):
-    link = Link(tmp_path / "current", "3.6.11")
-    link.apply()
-    assert not link.needed()
-    newer = Link(tmp_path / "current", "3.6.12")
-    assert newer.diff()["before"] == "3.6.11\n"
-    newer.apply()
-    assert os.readlink(tmp_path / "current") == "3.6.12"
-    newer.undo()
-    assert os.readlink(tmp_path / "current") == "3.6.11"
-    link.undo()
-    assert not (tmp_path / "current").is_symlink()
-
-
 def test_archive_is_unpacked_and_counts_as_installed_until_it_is_damaged(tmp_path):
     home = tmp_path / "opt"
     packed = archive(tmp_path / "promtail-linux-amd64.zip", **{"promtail-linux-amd64": PROGRAM})
@@ -123,7 +41,7 @@ def test_archive_is_unpacked_and_counts_as_installed_until_it_is_damaged(tmp_pat
         folder = Folder(version, promtail.unpack(packed, version, run))
         assert folder.needed()
         folder.apply()
-        folder.conclude()
+        folder.commit()
         assert promtail.origin_of(home, "3.6.11")["sha256"] == promtail.digest(packed)
         (version / "promtail").write_text("damaged")
         assert promtail.origin_of(home, "3.6.11") == {}
@@ -137,9 +55,9 @@ def test_unpacked_version_gives_way_to_the_one_before_it(tmp_path):
     folder = Folder(version, promtail.unpack(new, version, run))
     folder.apply()
     assert promtail.origin_of(tmp_path, "3.6.11")["sha256"] == promtail.digest(new)
-    folder.undo()
+    folder.rollback()
     assert promtail.origin_of(tmp_path, "3.6.11")["sha256"] == promtail.digest(old)
-    Folder(version, promtail.unpack(new, version, run)).undo()  # it was never moved into place
+    Folder(version, promtail.unpack(new, version, run)).rollback()  # it was never moved into place
     assert promtail.origin_of(tmp_path, "3.6.11")["sha256"] == promtail.digest(old)
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["3.6.11"]
 
@@ -263,40 +181,6 @@ def test_own_process_is_seen_and_a_gone_one_is_not():
     assert linux.command_line(ended.pid) == []
     assert linux.environment(ended.pid) == {}
     assert linux.executable(ended.pid) is None
-
-
-def test_something_of_another_kind_in_the_way_is_told_before_any_change(tmp_path):
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "file").touch()
-    wrong = (
-        TextFile(tmp_path / "folder", "new\n", 0o644, os.getegid()),
-        Link(tmp_path / "folder", "3.6.11"),
-        Directory(tmp_path / "file", 0o750, os.geteuid(), os.getegid()),
-    )
-    for change in wrong:
-        with pytest.raises(ObstacleError, match=f"{tmp_path}/.* is there and is no .*Move it away"):
-            change.needed()
-
-
-def test_file_that_is_no_text_is_replaced_shown_and_put_back(tmp_path):
-    path = tmp_path / "promtail.yml"
-    path.write_bytes(b"\xff\xfex")
-    file = TextFile(path, "new\n", 0o644, os.getegid())
-    assert file.diff()["before"] == "\ufffd\ufffdx"
-    file.apply()
-    assert path.read_text() == "new\n"
-    file.undo()
-    assert path.read_bytes() == b"\xff\xfex"
-
-
-def test_no_file_that_was_kept_is_overwritten(tmp_path):
-    unit = tmp_path / "promtail.service"
-    names = []
-    for _ in range(3):
-        names.append(aside(unit).name)
-        aside(unit).touch()
-    kept = "promtail.service.before-smolcluster"
-    assert names == [kept, f"{kept}.2", f"{kept}.3"]
 
 
 def test_property_list_of_ours_is_known_in_its_binary_form_too(tmp_path):

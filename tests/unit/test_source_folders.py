@@ -59,7 +59,7 @@ def test_own_folder_is_made_shown_and_removed_again(place):
     made.apply()
     assert (place / "a/b/c").is_dir()
     assert not change(place / "a/b/c").needed()
-    made.undo()
+    made.rollback()
     assert list(place.iterdir()) == []
 
 
@@ -68,7 +68,7 @@ def test_undo_leaves_what_training_uses_and_what_was_there(place):
     made = change(place / "a/b/c")
     made.apply()
     (place / "a/b/train.log").touch()
-    made.undo()
+    made.rollback()
     assert [path.name for path in (place / "a/b").iterdir()] == ["train.log"]
 
 
@@ -246,7 +246,7 @@ def test_folder_made_by_training_meanwhile_is_left_to_it(place, monkeypatch):
     monkeypatch.setattr(os, "mkdir", late)
     made.apply()
     assert state(place / "tmp/logs") == (SMOL, "0700")
-    made.undo()
+    made.rollback()
     assert state(place / "tmp/logs") == (SMOL, "0700")
 
 

@@ -1,0 +1,50 @@
+# Copyright (c) SmolCluster contributors
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Which packages of the system own a file. Asks dpkg and rpm, where they are."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+
+from ansible_collections.smolcluster.logging.plugins.module_utils.service import Run
+
+DPKG, RPM = "/usr/bin/dpkg-query", "/usr/bin/rpm"
+
+
+def names_of(path: str) -> list[str]:
+    """A path as packages may name it: where /lib is a link to /usr/lib, they say either."""
+    return [path, path.removeprefix("/usr")] if re.match(r"/usr/(s?bin|lib)/", path) else [path]
+
+
+def owners(run: Run, paths: Iterable[str]) -> dict[str, str]:
+    """Packages that own files.
+
+    Parameters:
+        run: function that runs a command.
+        paths: absolute paths; they need not be there.
+
+    Returns:
+        By the package's name the command that removes it.
+
+    Sources: dpkg-query(1), `--search` (`package, package: path`; diversions have lines of their own); rpm(8), `-qf`.
+    """
+    asked = sorted({name for path in paths if path for name in names_of(path)})
+    found: dict[str, str] = {}
+    if not asked:
+        return found
+    if os.access(DPKG, os.X_OK):
+        # It takes patterns; a backslash takes a character as it is.
+        patterns = [re.sub(r"([*?\[\\])", r"\\\1", path) for path in asked]
+        _, out, _ = run([DPKG, "--search", "--", *patterns])
+        for line in out.splitlines():
+            packages, colon, path = line.rpartition(": ")
+            if colon and path in asked and not line.startswith("diversion by "):
+                found |= {name.strip(): f"apt-get remove {name.strip()}" for name in packages.split(",")}
+    if os.access(RPM, os.X_OK):
+        for path in filter(os.path.lexists, asked):
+            code, out, _ = run([RPM, "-qf", "--queryformat", "%{NAME}\n", path])
+            if not code:
+                found |= {name: f"rpm --erase {name}" for name in out.split()}
+    return found
