@@ -387,7 +387,8 @@ def test_address_of_the_controller_is_the_one_that_ansible_uses(tmp_path, variab
     play = {"hosts": "minis", "connection": "local", "gather_facts": False, "tasks": [task]}
     play["vars_files"] = [str(ROOT / "playbooks/vars/agents.yml")]
     (tmp_path / "show.yml").write_text(json.dumps([play]))
-    shown = Play.of(["ansible-playbook", "-i", str(tmp_path / "hosts.json"), str(tmp_path / "show.yml")], tmp_path)
+    program = str(Path(sys.executable).with_name("ansible-playbook"))
+    shown = Play.of([program, "-i", str(tmp_path / "hosts.json"), str(tmp_path / "show.yml")], tmp_path)
     assert f"promtail_controller: {address}" in shown.output.replace('"', "").replace("'", ""), shown.output
 
 
