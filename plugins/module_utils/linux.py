@@ -160,7 +160,7 @@ def control_group(pid: int) -> str:
     Source: proc_pid_cgroup(5) (`number:controllers:path`; the unified hierarchy has neither number nor controllers).
     """
     try:
-        lines = (PROC / str(pid) / "cgroup").read_text("utf-8", "surrogateescape").splitlines()
+        lines = text_of(PROC / str(pid) / "cgroup").splitlines()
     except OSError:
         return ""
     groups = {controllers: path for _, controllers, path in (line.split(":", 2) for line in lines)}

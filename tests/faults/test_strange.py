@@ -201,7 +201,7 @@ def test_line_that_is_larger_than_the_memory(cluster, training, kind):
     if kind != "no end yet":
         assert arrived(cluster, training, mark, 20) == list(range(20))
         found = json.loads(cluster.on(MINI, "cat /run/promtail/watch.json"))["left_out"]
-        assert [one["path"] for one in found] == [path]
+        assert path in [one["path"] for one in found]
     assert cluster.agent_pid(MINI) == before
 
 
