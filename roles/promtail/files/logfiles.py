@@ -43,6 +43,7 @@ LIVELY = 10.0  # seconds after a log has grown in which it is looked at more oft
 PARKED = 600.0  # seconds without a new line after which the agent need not follow a log
 SAVED = 10.0  # seconds between two writes of the state
 REPORTED = 2.0  # seconds between two writes of the report
+STALE = 5.0  # seconds after which a position is surely that of a new copy; the agent saves it twice a second
 ASKED = 15.0  # seconds between two questions to the agent
 MANY = 1000  # files that are named in the report
 # Seconds after which a line that the agent has read counts as delivered, when it repeated no request meanwhile. A
@@ -160,6 +161,7 @@ class Log:
         grew: when it has last got a line, by the monotonic clock.
         read_since: since when the agent has read all of the copy.
         stale: position that the agent has saved for the copy before this one.
+        begun: when the copy was begun, in seconds since 1970.
     """
 
     copy: Path
@@ -172,6 +174,7 @@ class Log:
     grew: float = 0.0
     read_since: float | None = None
     stale: int | None = None
+    begun: float = 0.0
 
     def put(self, data: bytes, generation: Generation, offset: int, length: int) -> None:
         """Append lines to the copy.
@@ -220,7 +223,7 @@ class Log:
         if self.handle is not None:
             os.close(self.handle)
         self.handle, self.stale = handle, self.consumed or self.stale
-        self.written = self.consumed = 0
+        self.written, self.consumed, self.begun = 0, 0, time.time()
         self.pieces.clear()
 
     def close(self) -> None:
@@ -238,14 +241,15 @@ class Log:
         file.tail = b""
         file.head, file.unfinished = head_of(file.handle, HEAD), None
 
-    def agent_read(self, position: int, now: float) -> None:
+    def agent_read(self, position: int, saved: float, now: float) -> None:
         """Note how far the agent has read the copy.
 
         Parameters:
             position: bytes of the copy.
+            saved: when the agent has saved that, in seconds since 1970.
             now: the monotonic clock.
         """
-        if position == self.stale:
+        if position == self.stale and saved < self.begun + STALE:
             return
         self.stale = None
         self.consumed = min(position, self.written)
@@ -348,7 +352,7 @@ class LogFiles:
         self._reported, self._reported_at = "", 0.0
         # When the agent was asked, since when it has repeated no request, and how many it had repeated by then.
         self._asked: tuple[float, float, float | None] = (0.0, 0.0, None)
-        self._positions: tuple[object, dict[str, int]] = (None, {})
+        self._positions: tuple[tuple[int, int], dict[str, int]] = ((0, 0), {})
         clean = self._restore()
         remove_tree(folder)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -481,6 +485,7 @@ class LogFiles:
                         self.refused[path] = str(error)
                     continue
                 fresh.append(((is_link, path == log, status.st_mtime), path, log, inode, handle, status))
+        self._name(source, found)
         # What is a link comes last: its target may be watched itself. A log comes after its older generations.
         for _, path, log, inode, handle, status in sorted(fresh):
             try:
@@ -493,9 +498,14 @@ class LogFiles:
             if file.done and id(file) not in present:
                 source.files.pop(file.key, None)
         source.seen = found
-        current = {id(file) for path, (_, file) in found.items() if path == file.log}
+        self._name(source, found)
+
+    @staticmethod
+    def _name(source: Source, found: dict[str, tuple[int, Generation]]) -> None:
+        """Note which files have the name of their log now."""
+        logs = {id(file) for path, (_, file) in found.items() if path == file.log}
         for file in source.files.values():
-            file.current = id(file) in current
+            file.current = id(file) in logs
 
     def _take(self, source: Source, path: str, log: str, handle: int, status: os.stat_result) -> Generation:
         """Know a file that was opened, and keep it open where it was not.
@@ -547,7 +557,7 @@ class LogFiles:
         waiting = 0
         for _, log in logs:
             if log.pieces:
-                log.agent_read(read.get(str(log.copy), log.consumed), now)
+                log.agent_read(read.get(str(log.copy), log.consumed), self._positions[0][1] / 1e9, now)
             waiting += log.written - log.consumed
         lively = False
         for path, log in logs:
@@ -781,10 +791,11 @@ class LogFiles:
         Parameters:
             clean: whether it ended by itself, having delivered all that it had read.
         """
-        read = positions.saved(self.agent_positions)
+        read = self._read()
         for source in self.sources:
             for log in source.logs.values():
-                log.agent_read(read.get(str(log.copy), log.consumed), time.monotonic())
+                position = read.get(str(log.copy), log.consumed)
+                log.agent_read(position, self._positions[0][1] / 1e9, time.monotonic())
         self.save(clean)
 
 

@@ -1,0 +1,493 @@
+"""The program on the nodes that finds log files and copies their lines, on real files."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from pathlib import Path
+
+import logfiles
+import positions
+import pytest
+
+START = r"^\d{4}-"
+
+
+class Node:
+    """A folder of logs, and an agent that reads the copies to their end whenever it is asked to.
+
+    Parameters:
+        folder: an empty folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.logs, self.state, self.run = folder / "logs", folder / "state", folder / "run"
+        for path in (self.logs, self.state, self.run):
+            path.mkdir()
+        self.settings = {"name": "w", "paths": [f"{self.logs}/worker-*.log"], "entry_start": START}
+        self.files: logfiles.LogFiles | None = None
+        self.shipped: dict[str, list[str]] = {}
+        self.offsets: dict[str, tuple[int, int]] = {}
+
+    def start(self) -> logfiles.LogFiles:
+        """Start the program anew."""
+        self.offsets = {}
+        self.files = logfiles.LogFiles(
+            self.state,
+            self.run / "files",
+            self.run / "watch.json",
+            self.run / "positions.yaml",
+            [logfiles.Source.of(self.settings)],
+            9,
+        )
+        return self.files
+
+    def feed(self) -> None:
+        """Look into the folders, and copy what is new."""
+        self.files.scan()
+        self.files.feed(all_logs=True)
+
+    def read(self) -> None:
+        """The agent reads the copies, and saves how far."""
+        saved = {}
+        for copy in sorted((self.run / "files").rglob("*")):
+            if copy.is_file():
+                inode, offset = self.offsets.get(str(copy), (0, 0))
+                status = copy.stat()
+                offset = offset if inode == status.st_ino and offset <= status.st_size else 0
+                with copy.open("rb") as file:
+                    file.seek(offset)
+                    text = file.read()
+                assert text.endswith(b"\n") or not text
+                log = str(copy).removeprefix(f"{self.run}/files/w")
+                self.shipped.setdefault(log, []).extend(text.decode("utf-8", "replace").splitlines())
+                self.offsets[str(copy)] = (status.st_ino, offset + len(text))
+                saved[str(copy)] = str(offset + len(text))
+        positions.replace(self.run / "positions.yaml", json.dumps({"positions": saved}))
+        self.files.feed(all_logs=True)
+
+    def pass_on(self) -> dict[str, list[str]]:
+        """Copy and read until nothing is left; lines by the name of the log."""
+        for _ in range(200):
+            self.feed()
+            before = sum(map(len, self.shipped.values()))
+            self.read()
+            if sum(map(len, self.shipped.values())) == before:
+                break
+        return {Path(log).name: lines for log, lines in self.shipped.items()}
+
+    def refused(self) -> dict[str, str]:
+        """Why files are not shipped, by their names."""
+        return {Path(path).name: why for path, why in self.files.refused.items()}
+
+
+@pytest.fixture
+def node(tmp_path) -> Node:
+    """A node without logs."""
+    return Node(tmp_path)
+
+
+def lines(count: int, first: int = 0) -> list[str]:
+    """Numbered lines."""
+    return [f"2026-11-25 10:00:00,000 | INFO | rank:0 | n={number:06d}" for number in range(first, first + count)]
+
+
+def write(path: Path, text: list[str], age: float = 0) -> None:
+    """Append lines to a file, which was last written some seconds ago."""
+    with path.open("a") as file:
+        file.writelines(f"{line}\n" for line in text)
+    os.utime(path, (time.time() - age, time.time() - age))
+
+
+def test_lines_are_copied_as_they_come(node):
+    log = node.logs / "worker-0.log"
+    write(log, lines(3))
+    node.start()
+    assert node.pass_on() == {"worker-0.log": lines(3)}
+    with log.open("a") as file:
+        file.write("half a li")
+    assert node.pass_on() == {"worker-0.log": lines(3)}
+    with log.open("a") as file:
+        file.write("ne\n")
+    assert node.pass_on() == {"worker-0.log": [*lines(3), "half a line"]}
+
+
+@pytest.mark.parametrize(
+    ("names", "log"),
+    [
+        (["worker-0.log.2", "worker-0.log.1", "worker-0.log"], "worker-0.log"),
+        (["worker-0.log.10", "worker-0.log.9", "worker-0.log"], "worker-0.log"),
+        (["worker-0.log.2026-11-23", "worker-0.log.2026-11-24", "worker-0.log"], "worker-0.log"),
+        (["worker-0.log.2026-11-23_10-00-00", "worker-0.log.2026-11-23_11-00-00", "worker-0.log"], "worker-0.log"),
+        (["worker-0.log-20261123", "worker-0.log-20261124", "worker-0.log"], "worker-0.log"),
+        (["worker-0.2026-11-23_10-00-00_123456.log", "worker-0.log"], "worker-0.log"),
+        (["worker-0.log.2", "worker-0.log.1"], "worker-0.log"),  # between rename and new file
+    ],
+)
+def test_rotated_files_come_first_under_the_name_of_the_log(node, names, log):
+    for number, name in enumerate(names):
+        write(node.logs / name, lines(5, 5 * number), age=1000 - number)
+    node.start()
+    assert node.pass_on() == {log: lines(5 * len(names))}
+
+
+def test_packed_files_are_left_alone_and_numbered_ranks_are_logs_of_their_own(node):
+    node.settings["paths"] = [f"{node.logs}/*"]
+    for name in ("rank.0", "rank.1", "old.log.1.gz", "old.log.2.xz"):
+        write(node.logs / name, lines(2))
+    node.start()
+    node.feed()
+    assert sorted(node.files.sources[0].logs) == [f"{node.logs}/rank.0", f"{node.logs}/rank.1"]
+
+
+def test_rotations_between_two_looks_and_the_removal_of_what_was_not_read(node):
+    log = node.logs / "worker-0.log"
+    write(log, lines(5))
+    node.start()
+    for number in range(1, 4):
+        if number == 3:
+            node.feed()  # .1 is open from now on
+        for old in range(3, 0, -1):
+            if (path := log.with_name(f"worker-0.log.{old}")).exists():
+                path.rename(log.with_name(f"worker-0.log.{old + 1}"))
+        log.rename(log.with_name("worker-0.log.1"))
+        write(log, lines(5, 5 * number))
+    (node.logs / "worker-0.log.2").unlink()
+    assert node.pass_on() == {"worker-0.log": lines(20)}
+
+
+def test_renamed_file_is_the_same_file(node):
+    log = node.logs / "worker-0.log"
+    write(log, lines(5))
+    node.start()
+    node.pass_on()
+    log.rename(node.logs / "worker-0-old.log")
+    write(node.logs / "worker-0-old.log", lines(5, 5))
+    assert node.pass_on() == {"worker-0.log": lines(10)}
+    write(log, lines(5, 10))
+    assert node.pass_on() == {"worker-0.log": lines(15)}
+
+
+def test_last_line_of_a_rotated_file_is_shipped_without_an_end(node, monkeypatch):
+    log = node.logs / "worker-0.log"
+    log.write_text("no end")
+    node.start()
+    assert node.pass_on() == {}
+    log.rename(f"{log}.1")
+    write(log, ["next"])
+    assert node.pass_on() == {"worker-0.log": ["next"]}
+    monkeypatch.setattr(logfiles, "UNFINISHED", 0)
+    assert node.pass_on() == {"worker-0.log": ["next", "no end"]}
+
+
+@pytest.mark.parametrize("count", [3, 30])
+def test_file_that_is_cut_and_refilled_is_read_anew(node, count):
+    log = node.logs / "worker-0.log"
+    write(log, lines(10))
+    node.start()
+    node.pass_on()
+    log.write_text("")
+    write(log, [f"other {line}" for line in lines(count)])
+    assert node.pass_on() == {"worker-0.log": [*lines(10), *(f"other {line}" for line in lines(count))]}
+    # What the agent has read of it counts for what is in it now.
+    write(log, lines(1))
+    node.files.end(clean=True)
+    node.start()
+    assert node.pass_on()["worker-0.log"][-1] == lines(1)[0]
+    assert len(node.shipped[str(log)]) == 10 + count + 1
+
+
+def test_copy_of_copytruncate_ships_only_what_was_missed(node):
+    log = node.logs / "worker-0.log"
+    write(log, lines(10))
+    node.start()
+    node.pass_on()
+    write(log, lines(3, 10))
+    (node.logs / "worker-0.log.1").write_text(log.read_text())
+    log.write_text("")
+    write(log, lines(2, 13))
+    assert sorted(node.pass_on()["worker-0.log"]) == lines(15)
+
+
+def test_same_banner_is_not_taken_for_a_copy(node):
+    banner = ["=" * 80] * 20
+    for number, name in enumerate(("worker-0.log.1", "worker-0.log")):
+        write(node.logs / name, [*banner, *lines(3, 3 * number)], age=10 - number)
+    node.start()
+    assert node.pass_on()["worker-0.log"] == [*banner, *lines(3), *banner, *lines(3, 3)]
+
+
+@pytest.mark.parametrize("clean", [True, False])
+def test_next_start_goes_on_where_the_agent_was(node, clean):
+    log = node.logs / "worker-0.log"
+    write(log, lines(20_000))
+    node.start()
+    node.pass_on()
+    write(log, lines(10, 20_000))
+    node.files.end(clean)
+    node.start()
+    node.shipped.clear()
+    found = node.pass_on()["worker-0.log"]
+    again = 0 if clean else len(found) - 10
+    assert found == lines(again + 10, 20_000 - again)
+    if not clean:
+        back = again * (len(lines(1)[0]) + 1)
+        assert positions.REWIND <= back < positions.REWIND + 200
+
+
+def test_an_unclean_start_never_goes_behind_the_last_start(node):
+    log = node.logs / "worker-0.log"
+    write(log, lines(20_000))
+    node.start()
+    node.pass_on()
+    node.files.end(clean=True)
+    node.start()
+    write(log, lines(10, 20_000))
+    node.pass_on()
+    node.files.end(clean=False)
+    node.start()
+    node.shipped.clear()
+    assert node.pass_on()["worker-0.log"] == lines(10, 20_000)
+
+
+def test_an_unclean_start_goes_back_over_a_rotation(node):
+    log = node.logs / "worker-0.log"
+    write(log, lines(20_000))
+    node.start()
+    log.rename(f"{log}.1")
+    write(log, lines(100, 20_000))
+    node.pass_on()
+    node.files.end(clean=False)
+    node.start()
+    node.shipped.clear()
+    found = node.pass_on()["worker-0.log"]
+    assert found == lines(len(found), 20_100 - len(found))
+    assert len(found) * (len(lines(1)[0]) + 1) >= positions.REWIND
+
+
+def test_unknown_first_lines_mean_that_all_since_the_last_start_is_read_again(node):
+    node.settings = {"name": "w", "paths": node.settings["paths"], "unknown_start": True}
+    write(node.logs / "worker-0.log", lines(20_000))
+    node.start()
+    node.pass_on()
+    node.files.end(clean=False)
+    node.start()
+    node.shipped.clear()
+    assert node.pass_on()["worker-0.log"] == lines(20_000)
+
+
+@pytest.mark.parametrize("damage", ["", "\0" * 50, "{", "[]", '{"files": [{}]}', '{"clean": 1, "files": {"a": 1}}'])
+def test_damaged_state_gives_way_to_that_of_the_last_start(node, damage):
+    log = node.logs / "worker-0.log"
+    write(log, lines(100))
+    node.start()
+    node.pass_on()
+    node.files.end(clean=True)
+    node.start()
+    write(log, lines(10, 100))
+    node.pass_on()
+    (node.state / "files.json").write_text(damage)
+    node.start()
+    node.shipped.clear()
+    assert node.pass_on()["worker-0.log"] == lines(10, 100)
+
+
+def test_missing_state_means_that_all_is_read(node):
+    write(node.logs / "worker-0.log", lines(10))
+    node.start()
+    node.pass_on()
+    node.files.end(clean=True)
+    (node.state / "files.json").unlink()
+    node.start()
+    node.shipped.clear()
+    assert node.pass_on()["worker-0.log"] == lines(10)
+
+
+def test_file_that_was_replaced_meanwhile_is_another_one(node):
+    log = node.logs / "worker-0.log"
+    write(log, lines(10))
+    node.start()
+    node.pass_on()
+    node.files.end(clean=True)
+    log.write_text("".join(f"other {line}\n" for line in lines(20)))  # the same inode
+    node.start()
+    node.shipped.clear()
+    assert node.pass_on()["worker-0.log"] == [f"other {line}" for line in lines(20)]
+
+
+def test_full_copy_waits_for_the_agent_and_is_begun_anew(node, monkeypatch):
+    monkeypatch.setattr(logfiles, "LARGEST", 20_000)
+    monkeypatch.setattr(logfiles, "CHUNK", 4_000)
+    monkeypatch.setattr(logfiles, "ROLL", 10_000)
+    monkeypatch.setattr(logfiles, "STALE", 0.3)  # the copies have equal lengths
+    write(node.logs / "worker-0.log", lines(2000))
+    node.start()
+    for _ in range(5):
+        node.feed()
+    (log,) = node.files.sources[0].logs.values()
+    assert log.written < 20_000 + 4_000
+    end = time.monotonic() + 20
+    while len(node.shipped.get(str(node.logs / "worker-0.log"), [])) < 2000 and time.monotonic() < end:
+        node.read()
+        node.feed()
+    assert node.pass_on()["worker-0.log"] == lines(2000)
+    assert log.consumed <= log.written < 24_000
+
+
+def test_all_copies_together_have_a_limit(node, monkeypatch):
+    monkeypatch.setattr(logfiles, "WAITING", 30_000)
+    monkeypatch.setattr(logfiles, "CHUNK", 4_000)
+    for number in range(20):
+        write(node.logs / f"worker-{number}.log", lines(200))
+    node.start()
+    node.feed()
+    logs = node.files.sources[0].logs.values()
+    assert sum(log.written for log in logs) <= 30_000 + 4_000
+    assert all(found == lines(200) for found in node.pass_on().values())
+    assert len(node.shipped) == 20
+
+
+@pytest.mark.parametrize("kind", ["hole", "frames", "text"])
+def test_line_that_is_too_long_is_left_out_but_for_its_end(node, kind):
+    log = node.logs / "worker-0.log"
+    write(log, lines(2))
+    with log.open("ab") as file:
+        if kind == "hole":
+            file.truncate(400 << 20)
+            file.seek(0, os.SEEK_END)
+        else:
+            file.write((b"\r" if kind == "frames" else b"x") * (9 << 20) + b"\r")
+        file.write(lines(1, 2)[0].encode() + b"\n")
+    write(log, lines(2, 3))
+    node.start()
+    begin = time.monotonic()
+    assert node.pass_on()["worker-0.log"] == lines(5)
+    assert time.monotonic() - begin < 10
+    node.files.keep()
+    (entry,) = json.loads((node.run / "watch.json").read_text())["left_out"]
+    assert entry["path"] == str(log)
+
+
+def test_long_line_without_an_end_stops_no_other_file(node):
+    with (node.logs / "worker-0.log").open("wb") as file:
+        file.truncate(50 << 20)
+    write(node.logs / "worker-1.log", lines(5))
+    node.start()
+    assert node.pass_on() == {"worker-1.log": lines(5)}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"worker-caf\xe9.log",
+        b"worker-a\nb.log",
+        b"worker-[*]{?}.log",
+        b"worker-\"'\\.log",
+        b"worker-" + b"\xe9" * 244 + b".log",
+    ],
+)
+def test_strange_names(node, name):
+    path = os.fsencode(node.logs) + b"/" + name
+    with open(path, "w") as file:
+        file.write(f"{lines(1)[0]}\n")
+    write(node.logs / "worker-1.log", lines(1))
+    node.start()
+    assert list(node.pass_on().values()) == [lines(1), lines(1)]
+    node.files.end(clean=True)
+    node.start()
+    node.shipped.clear()
+    assert node.pass_on() == {}
+
+
+def test_what_is_no_file_is_named(node):
+    os.mkfifo(node.logs / "worker-fifo.log")
+    (node.logs / "worker-nowhere.log").symlink_to("/nowhere")
+    (node.logs / "worker-loop.log").symlink_to("worker-loop.log")
+    (node.logs / "worker-folder.log").mkdir()
+    (node.logs / "worker-device.log").symlink_to("/dev/zero")
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(str(node.logs / "worker-s.log"))
+    write(node.logs / "worker-1.log", lines(1))
+    node.start()
+    assert node.pass_on() == {"worker-1.log": lines(1)}
+    assert node.refused() == {
+        "worker-fifo.log": "a FIFO, not a regular file",
+        "worker-nowhere.log": "a link that leads nowhere",
+        "worker-loop.log": "a link that leads to itself",
+        "worker-device.log": "a device, not a regular file",
+        "worker-s.log": "a socket, not a regular file",
+    }
+
+
+def test_no_space_for_a_copy_leaves_no_half_line(node, monkeypatch):
+    write(node.logs / "worker-0.log", lines(5))
+    node.start()
+    real = os.write
+
+    def full(handle, data):
+        if len(data) > 20:
+            real(handle, bytes(data)[:20])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    node.feed()
+    assert node.refused() == {"worker-0.log": "it cannot be copied: No space left on device"}
+    monkeypatch.setattr(os, "write", real)
+    assert node.pass_on() == {"worker-0.log": lines(5)}
+
+
+def test_delivered_files_are_closed_and_silent_copies_removed(node, monkeypatch):
+    log = node.logs / "worker-0.log"
+    write(log, lines(5))
+    node.start()
+    node.pass_on()
+    log.rename(f"{log}.1")
+    write(log, lines(5, 5))
+    (node.logs / "worker-gone.log").write_text("x\n")
+    node.pass_on()
+    (node.logs / "worker-gone.log").unlink()
+    node.feed()
+    monkeypatch.setattr(node.files, "_repeated", lambda: 0.0)
+    for name in ("QUIET", "PARKED", "ASKED"):
+        monkeypatch.setattr(logfiles, name, 0)
+    for _ in range(3):
+        node.files.retire()
+    (source,) = node.files.sources
+    assert [len(one.generations) for one in source.logs.values()] == [1]
+    assert [path for path in (node.run / "files").rglob("*") if path.is_file()] == []
+    # What is written on in the rotated file, and in the log, is shipped once.
+    write(node.logs / "worker-0.log.1", lines(1, 10))
+    write(log, lines(1, 11))
+    assert sorted(node.pass_on()["worker-0.log"]) == lines(12)
+    # A file with delivered content is not taken for new by the next start, either.
+    node.files.end(clean=True)
+    node.start()
+    node.shipped.clear()
+    assert node.pass_on() == {}
+
+
+def test_nothing_is_closed_while_the_agent_repeats_requests(node, monkeypatch):
+    log = node.logs / "worker-0.log"
+    write(log, lines(5))
+    node.start()
+    node.pass_on()
+    log.rename(f"{log}.1")
+    node.pass_on()
+    repeated = iter(range(100))
+    monkeypatch.setattr(node.files, "_repeated", lambda: float(next(repeated)))
+    monkeypatch.setattr(logfiles, "QUIET", 0.01)
+    monkeypatch.setattr(logfiles, "ASKED", 0)
+    for _ in range(3):
+        node.files.retire()
+    assert len(node.files.sources[0].logs) == 1
+
+
+def test_exclude_leaves_out_and_alternatives_count(node):
+    node.settings["paths"] = [f"{node.logs}/{{worker,server}}-*.log"]
+    node.settings["exclude"] = f"{node.logs}/*-debug.log"
+    for name in ("worker-1.log", "server-1.log", "worker-debug.log", "other-1.log"):
+        write(node.logs / name, lines(1))
+    node.start()
+    assert sorted(node.pass_on()) == ["server-1.log", "worker-1.log"]
