@@ -5,9 +5,6 @@ from __future__ import annotations
 import calendar
 import os
 import plistlib
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,7 +16,6 @@ from ansible_collections.smolcluster.logging.plugins.module_utils.service import
 from ansible_collections.smolcluster.logging.plugins.modules import controller_info
 from ansible_collections.smolcluster.logging.plugins.plugin_utils import promtail
 
-POSITIONS = Path(__file__).resolve().parents[2] / "roles/promtail/files/positions.py"
 PRINTED = """system/smolcluster.logging.promtail = {
 	active count = 1
 	path = /Library/LaunchDaemons/smolcluster.logging.promtail.plist
@@ -320,42 +316,3 @@ def test_engine_is_the_chosen_one_and_without_a_choice_one_that_answers(monkeypa
     monkeypatch.setattr(darwin, "docker_hosts", lambda: ["unix:///left-over", "unix:///live"])
     assert controller_info.engine_of(None, "docker") == ("28.0" if used else "")
     assert os.environ.get("DOCKER_HOST", "") == used
-
-
-@pytest.fixture
-def runner(tmp_path):
-    """Starts positions.py as launchd does, with a shell as the agent."""
-    (tmp_path / "settings.json").write_text('{"entry_starts": []}')
-
-    def start(script, seconds="1"):
-        command = [sys.executable, POSITIONS, "run", tmp_path, tmp_path / "settings.json", seconds, "sh", "-c", script]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-
-    return start
-
-
-def checkpoint(folder: Path) -> str:
-    """What is remembered of the last stop."""
-    return (folder / "checkpoint.json").read_text()
-
-
-def test_agent_that_ends_well_is_remembered_as_clean(runner, tmp_path):
-    process = runner("trap 'exit 0' TERM; echo up; while :; do sleep 0.05; done")
-    assert process.stdout.readline() == "up\n"
-    assert (tmp_path / "promtail.pid").read_text() == f"{process.pid}\n"
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == 0
-    assert '"clean": true' in checkpoint(tmp_path)
-
-
-def test_agent_that_does_not_end_is_killed_in_time(runner, tmp_path):
-    process = runner("trap '' TERM; echo up; while :; do sleep 0.05; done", "0.3")
-    assert process.stdout.readline() == "up\n"
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == 137
-    assert '"clean": false' in checkpoint(tmp_path)
-
-
-def test_agent_that_fails_gives_its_code(runner, tmp_path):
-    assert runner("exit 3").wait(10) == 3
-    assert '"clean": false' in checkpoint(tmp_path)

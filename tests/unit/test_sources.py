@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from ansible_collections.smolcluster.logging.plugins.plugin_utils import promtail
+from ansible_collections.smolcluster.logging.plugins.plugin_utils import promtail, watcher
 
 ROOT = Path(__file__).resolve().parents[2]
 FORMATS = str(ROOT / "roles/promtail/vars/formats")
@@ -63,27 +63,95 @@ def test_good_settings_have_no_problem():
     assert problems() == []
 
 
-def test_a_source_becomes_one_scrape_config_with_a_target_per_path():
-    (config,) = promtail.scrape_configs([SOURCE], FORMATS, "mini1", "Asia/Kolkata")
-    assert config["job_name"] == "train"
+COPIES = "/run/promtail/files"
+
+
+def configs(**source) -> list[dict]:
+    """Scrape configs of the source above with some of it changed."""
+    return promtail.scrape_configs([SOURCE | source], FORMATS, "mini1", "Asia/Kolkata", COPIES)
+
+
+def test_a_source_becomes_one_scrape_config_with_a_target_per_folder_of_copies():
+    (config,) = configs(paths=["/srv/a-*.log", "/srv/b.log", "/srv/{x,y}/[z]*/**/c.log"], name="a/b c")
+    assert config["job_name"] == "a/b c"
     assert [target["labels"] for target in config["static_configs"]] == [
-        {"job": "train", "node": "mini1", "__path__": "/srv/a-*.log"},
-        {"job": "train", "node": "mini1", "__path__": "/srv/b.log"},
+        {"job": "train", "node": "mini1", "__path__": f"{COPIES}/a%2Fb%20c/srv{rest}/*"}
+        for rest in ("", "/x/*/**", "/y/*/**")
     ]
     stages = {next(iter(stage)): stage for stage in config["pipeline_stages"]}
     assert stages["timestamp"]["timestamp"]["location"] == "Asia/Kolkata"
-    assert set(stages["labels"]["labels"]) == {"host", "level", "rank"}
+    assert set(stages["labels"]["labels"]) == {"filename", "host", "level", "rank"}
 
 
-def test_inline_stages_are_taken_as_they_are():
-    stages = [{"regex": {"expression": "(?P<level>x)"}}]
-    (config,) = promtail.scrape_configs([SOURCE | {"format": stages}], FORMATS, "mini1", "Local")
-    assert config["pipeline_stages"] == stages
+def test_literal_wildcards_of_a_folder_are_literal_for_the_copies():
+    (config,) = configs(paths=["/srv/\\[a\\]/x.log"])
+    assert config["static_configs"][0]["labels"]["__path__"] == f"{COPIES}/train/srv/\\[a\\]/*"
 
 
-def test_excluded_path_is_passed_on():
-    (config,) = promtail.scrape_configs([SOURCE | {"exclude": "/srv/*.gz"}], FORMATS, "mini1", "Local")
-    assert {target["labels"]["__path_exclude__"] for target in config["static_configs"]} == {"/srv/*.gz"}
+@pytest.mark.parametrize(
+    ("path", "host"), [("/srv/worker-1.log", "worker-1"), ("/a b/x", "x"), ("/srv/a.log.1", "a.log.1"), ("/x.log", "x")]
+)
+def test_name_of_the_log_comes_from_the_path_of_its_copy(path, host):
+    stages = configs()[0]["pipeline_stages"]
+    found = [stage["regex"] for stage in stages if stage.get("regex", {}).get("source") == "filename"]
+    match = re.match(found[0]["expression"], f"{COPIES}/train{path}")
+    assert (match["filename"], match["host"]) == (path, host)
+
+
+def test_inline_stages_get_the_name_of_the_log_behind_the_last_joining():
+    join, own = {"multiline": {"firstline": "^x"}}, {"regex": {"expression": "(?P<level>x)"}}
+    names = [
+        [next(iter(stage)) for stage in configs(format=stages)[0]["pipeline_stages"]] for stages in ([own], [join, own])
+    ]
+    assert names == [["regex", "labels", "regex"], ["multiline", "regex", "labels", "regex"]]
+
+
+def told(**source) -> dict:
+    """What the watcher is told of the source above with some of it changed."""
+    sources = [SOURCE | source]
+    stages = [
+        config["pipeline_stages"] for config in promtail.scrape_configs(sources, FORMATS, "mini1", "Local", COPIES)
+    ]
+    return watcher.settings(sources, stages, {"folder": COPIES}, 9080, 2)["sources"][0]
+
+
+def test_watcher_is_told_what_is_excluded_and_followed():
+    found = told(exclude="/srv/*.gz", follow=["/mnt/logs"])
+    assert (found["exclude"], found["follow"], found["paths"]) == ("/srv/*.gz", ["/mnt/logs"], SOURCE["paths"])
+    assert set(told()) == {"name", "paths", "entry_start"}
+
+
+@pytest.mark.parametrize(
+    ("stages", "start"),
+    [
+        ([], {}),
+        ([{"multiline": {"firstline": "^[[:digit:]]+"}}], {"entry_start": "^[0-9]+"}),
+        ([{"match": {"selector": "{}", "stages": [{"multiline": {"firstline": "^a"}}]}}], {"entry_start": "^a"}),
+        ([{"multiline": {"firstline": "^\\pL"}}], {"unknown_start": True}),
+        ([{"multiline": {"firstline": "^a"}}, {"multiline": {"firstline": "^b"}}], {"unknown_start": True}),
+    ],
+)
+def test_watcher_is_told_where_an_entry_begins(stages, start):
+    found = told(format=stages)
+    assert {key: found[key] for key in ("entry_start", "unknown_start") if key in found} == start
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"paths": ["/srv/[a.log"]}, "the pattern /srv/[a.log cannot be read: a [ is not closed"),
+        ({"paths": ["/srv/{a.log"]}, "a { is not closed"),
+        ({"paths": ["/srv/a\\"]}, "it ends with a backslash"),
+        ({"exclude": "/srv/[]"}, "cannot be read"),
+        ({"exclude": ["/srv/x"]}, "exclude must be one pattern"),
+        ({"follow": "/mnt"}, "follow must be a list of absolute paths"),
+        ({"follow": ["mnt"]}, "follow must be a list of absolute paths"),
+        ({"name": ".."}, "the name must be a text of at most 200 characters"),
+        ({"name": "x" * 201}, "the name must be a text of at most 200 characters"),
+    ],
+)
+def test_what_the_watcher_cannot_use_is_refused(change, words):
+    assert words in "\n".join(problems(sources=[SOURCE | change]))
 
 
 @pytest.mark.parametrize("name", sorted(promtail.load_formats(FORMATS)))
@@ -111,7 +179,7 @@ def test_level_words_become_one_template():
         ("text", "promtail_sources is empty"),
         ([{"paths": ["/a"]}], "entry 1 has no name"),
         ([SOURCE, SOURCE], "the name is used twice"),
-        ([SOURCE | {"path": "/a"}], "unknown key path; known are exclude, format"),
+        ([SOURCE | {"path": "/a"}], "unknown key path; known are exclude, follow, format"),
         ([SOURCE | {"paths": []}], "list of absolute paths"),
         ([SOURCE | {"paths": ["a.log"]}], "list of absolute paths"),
         ([SOURCE | {"paths": "/a.log"}], "list of absolute paths"),

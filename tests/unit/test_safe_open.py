@@ -1,0 +1,123 @@
+"""Opening log files in folders of other accounts: what was opened counts, not what a path says."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import pytest
+import safe_open
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can play several accounts")
+SMOL, OTHER = 1234, 1235
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A watched folder of an account in a folder of root, and files of others beside it."""
+    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
+        folder.chmod(0o755)
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    os.chown(logs, SMOL, SMOL)
+    for name, owner in (("own.log", SMOL), ("others.log", OTHER)):
+        (logs / name).write_text(f"{name}\n")
+        os.chown(logs / name, owner, owner)
+    (tmp_path / "secret").mkdir(0o700)
+    (tmp_path / "secret/key").write_text("key\n")
+    return tmp_path
+
+
+def link(path, target, owner=SMOL):
+    """Make a link of an account."""
+    path.symlink_to(target)
+    os.chown(path, owner, owner, follow_symlinks=False)
+    return path
+
+
+def opened(path, zone, common=None, follow=()) -> str:
+    """First line of what is opened; why it is refused."""
+    zone = str(zone)
+    try:
+        handle, _ = safe_open.open_log(str(path), zone, safe_open.resolve(zone)[0], common or [zone], list(follow))
+    except safe_open.RefusedError as error:
+        return str(error)
+    with os.fdopen(handle) as file:
+        return file.readline().strip()
+
+
+def test_file_is_opened(place):
+    assert opened(place / "logs/own.log", place / "logs") == "own.log"
+    assert opened(place / "logs/others.log", place / "logs") == "others.log"  # training runs under any account
+
+
+def test_links_of_an_account(place):
+    logs = place / "logs"
+    assert opened(link(logs / "a.log", "own.log"), logs) == "own.log"
+    assert "another account" in opened(link(logs / "b.log", "others.log"), logs)
+    assert "outside" in opened(link(logs / "c.log", place / "secret/key"), logs)
+    assert opened(logs / "c.log", logs, follow=[str(place / "secret")]) == "key"
+    assert "leads nowhere" in opened(link(logs / "d.log", "/nowhere"), logs)
+    assert "itself" in opened(link(logs / "e.log", "e.log"), logs)
+    assert opened(logs / "none.log", logs) == ""
+
+
+def test_folder_that_became_a_link_between_look_and_open(place):
+    zone = str(place / "logs")
+    (place / "logs").rename(place / "away")
+    link(place / "logs", "secret")
+    with pytest.raises(safe_open.RefusedError):
+        safe_open.open_log(f"{zone}/key", zone, zone, [zone], [])
+
+
+def test_hard_link_to_a_file_of_another_account(place):
+    os.link(place / "secret/key", place / "logs/key.log")
+    assert "a hard link" in opened(place / "logs/key.log", place / "logs")
+    os.link(place / "logs/own.log", place / "logs/again.log")
+    assert opened(place / "logs/again.log", place / "logs") == "own.log"
+
+
+def test_name_that_looks_like_a_removed_file(place):
+    logs = place / "logs"
+    assert "outside" in opened(link(logs / "own.log (deleted)", place / "secret/key"), logs)
+
+
+def test_links_of_root_are_followed_and_those_of_others_are_not(place):
+    (place / "disk").symlink_to("logs")
+    assert safe_open.resolve(f"{place}/disk/x") == (f"{place}/logs/x", None)
+    assert opened(place / "disk/own.log", place / "disk", [str(place / "logs")]) == "own.log"
+    link(place / "logs/latest", "session")
+    assert safe_open.resolve(f"{place}/logs/latest/x") == (f"{place}/logs", f"{place}/logs/latest")
+    # In a folder where everybody may make files, root's links are its own.
+    shared = place / "tmp"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    link(shared / "of-smol", place / "secret")
+    (shared / "of-root").symlink_to(place / "logs")
+    assert safe_open.resolve(str(shared / "of-smol"))[1] == str(shared / "of-smol")
+    assert safe_open.resolve(str(shared / "of-root")) == (str(place / "logs"), None)
+    # A folder that an account may change can have anybody's links.
+    (place / "logs/of-root").symlink_to(place / "secret")
+    assert safe_open.resolve(f"{place}/logs/of-root")[1] == f"{place}/logs/of-root"
+
+
+def test_file_that_is_swapped_for_a_link_while_it_is_opened(place):
+    logs, done = place / "logs", threading.Event()
+    path = logs / "swap.log"
+
+    def swap():
+        while not done.is_set():
+            link(logs / "swap.link", place / "secret/key")
+            os.replace(logs / "swap.link", path)
+            (logs / "swap.file").write_text("own\n")
+            os.replace(logs / "swap.file", path)
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    try:
+        found = {opened(path, logs) for _ in range(3000)}
+    finally:
+        done.set()
+        thread.join()
+    assert "key" not in found
+    assert "own" in found
