@@ -1,20 +1,20 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Ansible filter: list what stands against a deployment of Loki and Grafana."""
+"""Ansible filter: list problems that prevent a deployment of Loki and Grafana."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: controller_problems
-short_description: List what stands against a deployment of Loki and Grafana
-description: Looks at all settings of the role and at the facts of the host, so that all is told at once.
+short_description: List problems that prevent a deployment of Loki and Grafana
+description: Looks at all settings of the role and at the facts of the host, so that one run names all problems.
 author: [SmolCluster contributors (@smolcluster)]
 positional: host
 options:
   _input:
     description: >-
-      The role's settings: C(docker_source), C(retention), C(grafana_enabled), C(grafana_listen_address),
-      C(grafana_default_password), C(ports) and C(images).
+      The role's settings: C(project_dir), C(docker_source), C(retention), C(grafana_default_password), C(listen),
+      C(ports), C(images) and C(unit).
     type: dict
     required: true
   host: {description: Results of the module M(smolcluster.logging.controller_info)., type: dict, required: true}

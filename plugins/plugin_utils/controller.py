@@ -1,6 +1,6 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What stands against a deployment of Loki and Grafana."""
+"""Find the problems that prevent a deployment of Loki and Grafana."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import ipaddress
 import re
 from pathlib import Path
 from typing import Any
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 HOURS = {"h": 1, "d": 24, "w": 24 * 7}
 # docker_compose_v2 of community.docker needs it.
@@ -22,12 +24,123 @@ def retention_hours(text: str) -> int | None:
     return int(found[1]) * HOURS[found[2]] if found else None
 
 
-def is_loopback(address: str) -> bool:
-    """Whether only this host reaches the address."""
+def parse_address(text: str) -> Address:
+    """Read an address to listen on.
+
+    Parameters:
+        text: an IPv4 or IPv6 address, the latter with or without brackets, or `localhost`, which is 127.0.0.1.
+
+    Returns:
+        The address; of an IPv4 address that is written as IPv6 (`::ffff:192.0.2.1`) the IPv4 one.
+
+    Raises:
+        ValueError: Docker cannot publish a port on it; says why. Compose takes a host name for every address when it
+            stands in `host_ip` (tried with 2.26), and refuses the file when it stands in a short port.
+    """
+    plain = text[1:-1] if re.fullmatch(r"\[.*:.*\]", text := str(text)) else text
     try:
-        return ipaddress.ip_address(address.strip("[]")).is_loopback
+        address = ipaddress.ip_address("127.0.0.1" if plain == "localhost" else plain)
     except ValueError:
-        return address == "localhost"
+        raise ValueError("that is not an IP address, and Docker publishes ports on nothing else") from None
+    if address.version == 6:
+        if address.is_link_local or address.scope_id:
+            raise ValueError("that address is valid on one network interface only")
+        address = address.ipv4_mapped or address
+    if address.is_multicast or str(address) == "255.255.255.255":
+        raise ValueError("that address stands for many hosts")
+    return address
+
+
+def listen_address(text: str) -> dict[str, Any]:
+    """What Docker and URLs need of an address to listen on.
+
+    Parameters:
+        text: see `parse_address`.
+
+    Returns:
+        `bind`: addresses that Docker is to publish a port on. `::` is every address of both kinds, as elsewhere, while
+        Docker takes it for those of IPv6 alone (tried with 26.1). `url`: host for a URL by which the host itself
+        reaches it. Both are empty when the address cannot be used; `problems` says so before they are.
+    """
+    try:
+        address = parse_address(text)
+    except ValueError:
+        return {"bind": [], "url": ""}
+    if address.is_unspecified:
+        return {"bind": ["0.0.0.0", "::"] if address.version == 6 else ["0.0.0.0"], "url": "127.0.0.1"}  # noqa: S104
+    return {"bind": [str(address)], "url": f"[{address}]" if address.version == 6 else str(address)}
+
+
+def is_loopback(text: str) -> bool:
+    """Whether only this host reaches an address to listen on; false when it cannot be read."""
+    try:
+        return parse_address(text).is_loopback
+    except ValueError:
+        return False
+
+
+def address_problems(listen: dict[str, str], missing: list[str]) -> list[str]:
+    """What is wrong with the addresses to listen on.
+
+    Parameters:
+        listen: address by the variable that sets it.
+        missing: addresses, as `listen_address` names them, that the host does not have.
+    """
+    problems = []
+    for variable, text in listen.items():
+        try:
+            parse_address(text)
+        except ValueError as error:
+            problems.append(
+                f"{variable} is '{text}': {error}. Set it to 127.0.0.1 (this host only), 0.0.0.0 (every address) or "
+                "one address of this host"
+            )
+            continue
+        absent = [address for address in listen_address(text)["bind"] if address in missing]
+        if "::" in absent:
+            problems.append(f"{variable} is '{text}', and this host has no IPv6. Set it to 0.0.0.0")
+        elif absent:
+            problems.append(
+                f"{variable} is '{text}', an address that this host does not have now. Bring its network interface "
+                "up, or set the variable to 0.0.0.0 or to an address that this host has"
+            )
+    return problems
+
+
+def port_problems(ports: dict[str, Any]) -> list[str]:
+    """What is wrong with the ports themselves, whoever has them.
+
+    Parameters:
+        ports: port by the variable that sets it, as the user has written it.
+    """
+    problems = [
+        f"{variable} is '{port}'; it is a whole number from 1 to 65535"
+        for variable, port in ports.items()
+        if not re.fullmatch(r"[1-9][0-9]{0,4}", str(port)) or int(port) > 65535
+    ]
+    by_port: dict[str, list[str]] = {}
+    for variable, port in ports.items():
+        by_port.setdefault(str(port), []).append(variable)
+    return problems + [
+        f"{' and '.join(variables)} are both {port}. Give each a port of its own"
+        for port, variables in by_port.items()
+        if len(variables) > 1
+    ]
+
+
+def image_problems(images: list[dict[str, str]]) -> list[str]:
+    """What is wrong with the images: see `problems`, `images`."""
+    problems = []
+    for image in images:
+        if image["file"] and not Path(image["file"]).expanduser().is_file():
+            problems.append(f"{image['name']}: there is no image file {image['file']} on the control node")
+        if image["file"] and image["digest"]:
+            problems.append(f"{image['name']}: a digest is for images that are pulled; remove it, or the image file")
+        if image["digest"] and not re.fullmatch(r"sha256:[0-9a-f]{64}", image["digest"]):
+            problems.append(
+                f"{image['name']}: '{image['digest']}' is not a digest. Write it as sha256: and 64 digits from 0 to f"
+            )
+    return problems
 
 
 def setting_problems(settings: dict[str, Any]) -> list[str]:
@@ -41,29 +154,43 @@ def setting_problems(settings: dict[str, Any]) -> list[str]:
         )
     if settings["docker_source"] not in ("distribution", "docker", "present"):
         problems.append("docker_loki_grafana_docker_source must be distribution, docker or present")
-    address = str(settings["grafana_listen_address"])
-    if settings["grafana_enabled"] and settings["grafana_default_password"] and not is_loopback(address):
+    address = settings["listen"].get("docker_loki_grafana_grafana_listen_address")
+    if address is not None and settings["grafana_default_password"] and not is_loopback(address):
         problems.append(
-            f"Grafana would listen on {address} with the password that everybody knows. Set "
+            f"Grafana would listen on {address} with the default password. Set "
             "docker_loki_grafana_grafana_admin_password (in a vault), or leave "
             "docker_loki_grafana_grafana_listen_address at 127.0.0.1"
         )
-    for image in settings["images"]:
-        if image["file"] and not Path(image["file"]).expanduser().is_file():
-            problems.append(f"{image['name']}: there is no image file {image['file']} on the control node")
-        if image["file"] and image["digest"]:
-            problems.append(f"{image['name']}: a digest is for images that are pulled; remove it, or the image file")
-    return problems
+    return problems + port_problems(settings["ports"]) + image_problems(settings["images"])
+
+
+def client_problems(host: dict[str, Any]) -> list[str]:
+    """Programs that answer to the name docker and that this role cannot use.
+
+    Sources: docker_compose_v2 does not work with Podman (ansible-collections/community.docker#891); the snap sees
+    no folder outside of home folders (canonical/docker-snap#188).
+    """
+    if host["podman"]:
+        return [
+            "the program docker of this host leads to Podman, which this role cannot use. Install Docker with its "
+            "compose plugin instead (remove podman-docker first), or take another host as the controller"
+        ]
+    if host["snap"]:
+        return [
+            "Docker comes from the snap store on this host and sees no folder outside of home folders, so this role "
+            "cannot use it. Remove it (`snap remove docker`) and run again, or take another host as the controller"
+        ]
+    return []
 
 
 def macos_problems(settings: dict[str, Any], host: dict[str, Any]) -> list[str]:
-    """What stands against Docker on a Mac, where it runs in a virtual machine of one account and is never installed."""
+    """What prevents a deployment on a Mac, where Docker runs in a virtual machine of one account, never installed."""
     if host["uid"] == 0:
         return [
             "Docker on a Mac belongs to the account that has started it, not to root. Set ansible_become: false for "
             "this host in the inventory, and ansible_user to that account"
         ]
-    problems = []
+    problems = client_problems(host)
     found = tuple(int(part) for part in re.findall(r"\d+", host["compose"])[:2])
     if not host["docker"]:
         problems.append(
@@ -90,21 +217,8 @@ def macos_problems(settings: dict[str, Any], host: dict[str, Any]) -> list[str]:
     return problems
 
 
-def docker_problems(source: str, host: dict[str, Any]) -> list[str]:
-    """What stands against Docker on this host: not there and not to be installed, or too old."""
-    if host["docker"] and host["compose"]:
-        found = tuple(int(part) for part in re.findall(r"\d+", host["compose"])[:2])
-        if found < COMPOSE_FLOOR:
-            return [f"the compose plugin is {host['compose']}, 2.18 or newer is needed. Upgrade it"]
-        if not host["engine"] and not host["managed"]:
-            return ["Docker is installed but does not answer. Start it (`docker info` must succeed)"]
-        return []
-    if host["docker"]:
-        return [
-            "Docker is there without its compose plugin, and this role does not change an installed Docker. Install "
-            "the plugin's package: docker-compose-plugin (Docker's own), docker-compose-v2 (Ubuntu) or docker-compose "
-            "(Debian 13)"
-        ]
+def missing_docker_problems(source: str, host: dict[str, Any]) -> list[str]:
+    """What keeps the role from installing Docker on a Linux host without it."""
     name = f"{host['distribution']} {host['release']}"
     if source == "present":
         return [
@@ -118,35 +232,82 @@ def docker_problems(source: str, host: dict[str, Any]) -> list[str]:
             f"Docker is missing and {name} has no package of the compose plugin. Set "
             "docker_loki_grafana_docker_source: docker, or install Docker with its compose plugin"
         ]
+    if not host["managed"]:
+        return [
+            "Docker is missing, and without systemd this role cannot start what it would install. Install Docker with "
+            "its compose plugin and start it (`docker info` must succeed)"
+        ]
     return []
 
 
+def docker_problems(source: str, host: dict[str, Any]) -> list[str]:
+    """What is wrong with Docker on a Linux host: another program, too old, stopped, or missing and not installable."""
+    if problems := client_problems(host):
+        return problems
+    if not host["docker"]:
+        return missing_docker_problems(source, host)
+    if not host["compose"]:
+        return [
+            "Docker is there without its compose plugin, and this role does not change an installed Docker. Install "
+            "the plugin's package: docker-compose-plugin (Docker's own), docker-compose-v2 (Ubuntu) or docker-compose "
+            "(Debian 13)"
+        ]
+    if tuple(int(part) for part in re.findall(r"\d+", host["compose"])[:2]) < COMPOSE_FLOOR:
+        return [f"the compose plugin is {host['compose']}, 2.18 or newer is needed. Upgrade it"]
+    if host["engine"] or (host["managed"] and host["docker_service"] == "enabled"):
+        return []
+    if host["docker_service"]:
+        return [
+            f"Docker does not answer and its unit docker.service is {host['docker_service']} on this host, so this "
+            "role does not start it. Enable and start it (`systemctl enable --now docker`), or start the engine that "
+            "this host uses (`docker info` must succeed)"
+        ]
+    return [
+        "Docker is installed but does not answer, and this host has no unit docker.service. Start the engine the way "
+        "this host does (`docker info` must succeed)"
+    ]
+
+
 def problems(settings: dict[str, Any], host: dict[str, Any]) -> list[str]:
-    """Everything that stands against a deployment, in words for the user; empty when nothing does.
+    """All problems that prevent a deployment, as sentences for the user; empty when there is none.
 
     Parameters:
-        settings: `project_dir`, `docker_source`, `retention`, `grafana_enabled`, `grafana_listen_address`,
-            `grafana_default_password` (whether it is the well-known one), `ports` (number by the variable that sets
-            it) and `images` (list of `name`, `digest`, `file`).
+        settings: `project_dir`, `docker_source`, `retention`, `grafana_default_password` (whether it is `admin` or
+            empty), `listen` (address by the variable that sets it; without Grafana's when that is off), `ports` (port
+            by the variable that sets it), `images` (list of `name`, `digest`, `file`) and `unit` (path of the role's
+            systemd unit).
         host: results of the module `controller_info`.
     """
-    found = setting_problems(settings)
+    found = setting_problems(settings) + address_problems(settings["listen"], host["missing_addresses"])
     if host["system"] == "Darwin":
         found += macos_problems(settings, host)
-    elif host["system"] == "Linux":
-        found += docker_problems(settings["docker_source"], host)
+    elif host["system"] != "Linux":
+        message = f"this role supports Linux and macOS, not {host['system']}. Take another host as the controller"
+        return [*found, message]
+    elif host["uid"] != 0:
+        # Nothing else that an account without rights has seen is worth a message.
+        message = (
+            f"this role needs root on this host, and Ansible works there with user number {host['uid']}. Remove "
+            "ansible_become: false and ansible_become_user for this host (add --ask-become-pass if sudo asks for a "
+            "password)"
+        )
+        return [*found, message]
     else:
-        words = f"this role supports Linux and macOS, not {host['system']}. Take another host as the controller"
-        return [*found, words]
+        found += docker_problems(settings["docker_source"], host)
     if host["foreign_folder"]:
         found.append(
-            f"{settings['project_dir']} holds something that is not ours. Set docker_loki_grafana_project_dir to a "
-            "folder that is empty or does not exist"
+            f"{settings['project_dir']} holds files that this collection did not create. Set "
+            "docker_loki_grafana_project_dir to a folder that is empty or does not exist"
         )
+    if host["folder_error"]:
+        found.append(
+            f"{settings['project_dir']} cannot be used: {host['folder_error']}. Set docker_loki_grafana_project_dir "
+            "to a folder of the account that Ansible uses"
+        )
+    if host["unit"] == "foreign":
+        found.append(f"{settings['unit']} exists and was not created by this collection. Move it away")
     for variable, port in settings["ports"].items():
         if holder := host["taken"].get(str(port)):
-            found.append(
-                f"port {port} is taken by {holder['command'] or 'an unseen process'} (pid {holder['pid']}). "
-                f"End that program, or set {variable} to a free port"
-            )
+            who = f"{holder['command']} (pid {holder['pid']})" if holder["pid"] else "a program that is not visible"
+            found.append(f"port {port} is taken by {who}. End that program, or set {variable} to a free port")
     return found

@@ -1,19 +1,30 @@
-"""What stands against a deployment of Loki and Grafana."""
+"""Problems that prevent a deployment of Loki and Grafana, and what the compose file is made of."""
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
+import yaml
+from ansible_collections.smolcluster.logging.plugins.modules import controller_info
 from ansible_collections.smolcluster.logging.plugins.plugin_utils import controller
+
+ROOT = Path(__file__).resolve().parents[2]
+LOKI, GRAFANA = "docker_loki_grafana_loki_listen_address", "docker_loki_grafana_grafana_listen_address"
 
 SETTINGS = {
     "project_dir": "/opt/smolcluster-logging",
     "docker_source": "distribution",
     "retention": "30d",
-    "grafana_enabled": True,
-    "grafana_listen_address": "127.0.0.1",
     "grafana_default_password": True,
-    "ports": {"docker_loki_grafana_loki_port": 3100},
+    "listen": {LOKI: "0.0.0.0", GRAFANA: "127.0.0.1"},  # noqa: S104
+    "ports": {"docker_loki_grafana_loki_port": 3100, "docker_loki_grafana_grafana_port": "3000"},
     "images": [{"name": "grafana/loki:3.7.8", "digest": "", "file": ""}],
+    "unit": "/etc/systemd/system/smolcluster-logging.service",
 }
 HOST = {
     "system": "Linux",
@@ -22,10 +33,17 @@ HOST = {
     "codename": "trixie",
     "managed": True,
     "docker": True,
+    "podman": False,
+    "snap": False,
     "engine": "26.1.5",
+    "engine_unit": "docker.service",
+    "docker_service": "enabled",
     "compose": "2.26.1-4",
     "taken": {},
+    "missing_addresses": [],
     "foreign_folder": False,
+    "folder_error": "",
+    "unit": "absent",
     "uid": 0,
     "home": "/root",
     "environment": {},
@@ -64,20 +82,174 @@ def test_retention_in_hours(text, hours):
 
 
 @pytest.mark.parametrize("retention", ["23h", "0d", "30", "a month", ""])
-def test_short_or_unreadable_retention_is_told(retention):
+def test_short_or_unreadable_retention_is_refused(retention):
     assert "24 hours at least" in problems(retention=retention)[0]
 
 
-@pytest.mark.parametrize("address", ["0.0.0.0", "192.0.2.10", "::", "controller"])  # noqa: S104
-def test_known_password_is_for_loopback_only(address):
-    assert "password that everybody knows" in problems(grafana_listen_address=address)[0]
-    assert problems(grafana_listen_address=address, grafana_default_password=False) == []
-    assert problems(grafana_listen_address=address, grafana_enabled=False) == []
+@pytest.mark.parametrize("address", ["0.0.0.0", "192.0.2.10", "::", "::ffff:192.0.2.10", "controller"])  # noqa: S104
+def test_default_password_is_for_loopback_only(address):
+    assert f"Grafana would listen on {address} with the default password" in problems(listen={GRAFANA: address})[0]
+    assert "default password" not in str(problems(listen={GRAFANA: address}, grafana_default_password=False))
+    assert problems(listen={}) == []
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.8.8.8", "::1", "[::1]", "localhost"])
-def test_known_password_may_stay_on_loopback(address):
-    assert problems(grafana_listen_address=address) == []
+def test_default_password_may_stay_on_loopback(address):
+    assert problems(listen={GRAFANA: address}) == []
+
+
+# The address as it is written, what Docker is told to bind to, and the host by which the controller asks itself.
+ADDRESSES = [
+    ("127.0.0.1", ["127.0.0.1"], "127.0.0.1"),
+    ("0.0.0.0", ["0.0.0.0"], "127.0.0.1"),  # noqa: S104
+    ("10.10.0.4", ["10.10.0.4"], "10.10.0.4"),
+    ("localhost", ["127.0.0.1"], "127.0.0.1"),
+    ("::1", ["::1"], "[::1]"),
+    ("[::1]", ["::1"], "[::1]"),
+    ("FD00:99:0::4", ["fd00:99::4"], "[fd00:99::4]"),
+    ("[fd00:99::4]", ["fd00:99::4"], "[fd00:99::4]"),
+    ("::ffff:10.10.0.4", ["10.10.0.4"], "10.10.0.4"),
+    ("::", ["0.0.0.0", "::"], "127.0.0.1"),  # noqa: S104
+    ("[::]", ["0.0.0.0", "::"], "127.0.0.1"),  # noqa: S104
+]
+
+
+@pytest.mark.parametrize(("text", "bind", "url"), ADDRESSES)
+def test_address_to_listen_on(text, bind, url):
+    assert controller.listen_address(text) == {"bind": bind, "url": url}
+    assert problems(listen={LOKI: text}) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "",
+            " ",
+            "*",
+            "controller",
+            "controller.local",
+            "eth0",
+            "10.0",
+            10.0,
+            "256.1.1.1",
+            "10.10.0.4:3100",
+            "10.10.0.4/24",
+        ),
+        *("http://10.10.0.4", " 10.10.0.4", "[10.10.0.4]", "[::1", "::g", "[::]:3100", "fe80::1", "fe80::1%eth0"),
+        *("fd00::1%eth0", "224.0.0.1", "ff02::1", "255.255.255.255"),
+    ],
+)
+def test_address_that_docker_cannot_publish_on_is_refused_by_its_variable(text):
+    (found,) = problems(listen={LOKI: text})
+    assert found.startswith(f"{LOKI} is '{text}': ")
+    assert "Set it to 127.0.0.1 (this host only), 0.0.0.0 (every address) or one address of this host" in found
+    assert controller.listen_address(text) == {"bind": [], "url": ""}
+
+
+def test_address_that_the_host_does_not_have_is_refused():
+    host = {"missing_addresses": ["192.0.2.9", "fd00:99::9"]}
+    for text in ("192.0.2.9", "fd00:99::9", "[FD00:99::9]"):
+        (found,) = problems(host, listen={LOKI: text})
+        assert found.startswith(f"{LOKI} is '{text}', an address that this host does not have now. ")
+    assert problems(host, listen={LOKI: "192.0.2.1"}) == []
+    (found,) = problems({"missing_addresses": ["::"]}, listen={LOKI: "::"})
+    assert found == f"{LOKI} is '::', and this host has no IPv6. Set it to 0.0.0.0"
+
+
+@pytest.mark.parametrize(
+    "port", ["", "abc", "0", 0, -1, "65536", 70000, "3100.5", 3100.0, True, "0x50", " 3100", "٣١٠٠"]
+)
+def test_port_out_of_range_is_refused_by_its_variable(port):
+    (found,) = problems(ports={"docker_loki_grafana_loki_port": port})
+    assert found == f"docker_loki_grafana_loki_port is '{port}'; it is a whole number from 1 to 65535"
+
+
+@pytest.mark.parametrize("port", [1, 3100, "3100", 65535])
+def test_port_as_a_number_or_as_text(port):
+    assert problems(ports={"docker_loki_grafana_loki_port": port}) == []
+
+
+def test_one_port_for_both_is_refused():
+    ports = {"docker_loki_grafana_loki_port": 3000, "docker_loki_grafana_grafana_port": "3000"}
+    (found,) = problems(ports=ports)
+    assert found.startswith("docker_loki_grafana_loki_port and docker_loki_grafana_grafana_port are both 3000. ")
+
+
+@pytest.fixture(scope="module")
+def render(tmp_path_factory):
+    """A function that gives values of the role's internal variables, for each of a list of settings."""
+    folder = tmp_path_factory.mktemp("render")
+
+    def values(expression: str, settings: list[dict]) -> list:
+        collect = {
+            "name": "Value",
+            "ansible.builtin.set_fact": {"found": f"{{{{ found | default([]) + [{expression}] }}}}"},
+            "vars": {name: f"{{{{ item.{name} | default({default!r}) }}}}" for name, default in defaults.items()},
+            "loop": settings,
+        }
+        target = folder / "values.json"
+        play = {
+            "hosts": "localhost",
+            "gather_facts": False,
+            "vars_files": [str(ROOT / "roles/docker_loki_grafana/vars/main.yml")],
+            "vars": {"ansible_python_interpreter": sys.executable},
+            "tasks": [collect, {"ansible.builtin.copy": {"content": "{{ found | to_json }}", "dest": str(target)}}],
+        }
+        (folder / "play.yml").write_text(yaml.safe_dump([play]))
+        env = os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+        program = str(Path(sys.executable).with_name("ansible-playbook"))
+        command = [program, "-i", "localhost,", "-c", "local", str(folder / "play.yml")]
+        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return json.loads(target.read_text())
+
+    defaults = yaml.safe_load((ROOT / "roles/docker_loki_grafana/defaults/main.yml").read_text())
+    return values
+
+
+def test_compose_is_given_ip_addresses_with_ipv6_in_brackets(render):
+    names = ("loki_ports", "loki_url", "grafana_ports", "grafana_url")
+    expression = "[" + ", ".join(f"__docker_loki_grafana_{name}" for name in names) + "]"
+    found = render(expression, [{LOKI: text, GRAFANA: text} for text, _, _ in ADDRESSES])
+    for (text, bind, url), value in zip(ADDRESSES, found, strict=True):
+        hosts = [f"[{address}]" if ":" in address else address for address in bind]
+        loki, grafana = [f"{host}:3100:3100" for host in hosts], [f"{host}:3000:3000" for host in hosts]
+        assert value == [loki, f"http://{url}:3100", grafana, f"http://{url}:3000"], text
+
+
+def test_digest_is_that_of_the_default_image_or_the_one_that_is_set(render):
+    own = "sha256:" + "1" * 64
+    expression = "[__docker_loki_grafana_loki_reference, __docker_loki_grafana_grafana_reference]"
+    plain, other, with_file, with_digest = render(
+        expression,
+        [
+            {},
+            {f"docker_loki_grafana_{name}_image": f"registry.invalid/{name}:1.0" for name in ("loki", "grafana")},
+            {f"docker_loki_grafana_{name}_image_file": "/srv/image.tar" for name in ("loki", "grafana")},
+            {f"docker_loki_grafana_{name}_digest": own for name in ("loki", "grafana")},
+        ],
+    )
+    known = yaml.safe_load((ROOT / "roles/docker_loki_grafana/vars/main.yml").read_text())
+    known = known["__docker_loki_grafana_known_digests"]
+    assert plain == [f"{image}@{digest}" for image, digest in known.items()]
+    assert other == ["registry.invalid/loki:1.0", "registry.invalid/grafana:1.0"]
+    assert with_file == list(known)
+    assert with_digest == [f"{image}@{own}" for image in known]
+
+
+def test_the_digest_of_each_default_image_is_known():
+    role = ROOT / "roles/docker_loki_grafana"
+    defaults = yaml.safe_load((role / "defaults/main.yml").read_text())
+    known = yaml.safe_load((role / "vars/main.yml").read_text())["__docker_loki_grafana_known_digests"]
+    assert list(known) == [defaults[f"docker_loki_grafana_{name}_image"] for name in ("loki", "grafana")]
+    for digest in known.values():
+        assert problems(images=[{"name": "x", "digest": digest, "file": ""}]) == []
+
+
+def test_lines_cannot_be_deleted_over_http():
+    variables = yaml.safe_load((ROOT / "roles/docker_loki_grafana/vars/main.yml").read_text())
+    assert variables["__docker_loki_grafana_loki_config"]["limits_config"]["deletion_mode"] == "disabled"
 
 
 @pytest.mark.parametrize(
@@ -96,11 +268,50 @@ def test_known_password_may_stay_on_loopback(address):
             "cannot install it on fedora",
         ),
         ({"compose": "2.17.3"}, "distribution", "2.18 or newer is needed"),
-        ({"engine": "", "managed": False}, "distribution", "does not answer"),
+        ({"engine": "", "managed": False, "docker_service": ""}, "distribution", "does not answer"),
+        ({"docker": False, "compose": "", "managed": False}, "distribution", "without systemd this role cannot start"),
     ],
 )
-def test_docker_that_is_not_to_be_had_is_told(host, source, words):
+def test_missing_old_or_stopped_docker_is_refused(host, source, words):
     assert words in problems(host, docker_source=source)[0]
+
+
+@pytest.mark.parametrize("state", ["disabled", "masked", "masked-runtime", "static", "linked"])
+def test_stopped_engine_is_not_started_against_the_setting_of_its_host(state):
+    (found,) = problems({"engine": "", "docker_service": state})
+    assert f"its unit docker.service is {state} on this host, so this role does not start it" in found
+    assert "systemctl enable --now docker" in found
+
+
+def test_stopped_engine_of_another_unit_is_not_replaced_by_docker_service():
+    (found,) = problems({"engine": "", "docker_service": ""})
+    assert "does not answer, and this host has no unit docker.service. Start the engine" in found
+
+
+@pytest.mark.parametrize(
+    ("unit", "state"), [("docker.service", "disabled"), ("engine.service", "masked"), ("", ""), ("engine.service", "")]
+)
+def test_engine_that_answers_is_used_whatever_its_unit(unit, state):
+    assert problems({"engine_unit": unit, "docker_service": state}) == []
+
+
+@pytest.mark.parametrize("host", [{}, MAC])
+def test_podman_under_the_name_of_docker_is_refused(host):
+    (found,) = problems(host | {"podman": True, "compose": "2.40.1"}, project_dir="/Users/smol/logging")
+    assert "leads to Podman, which this role cannot use" in found
+
+
+def test_docker_of_the_snap_store_is_refused():
+    (found,) = problems({"snap": True})
+    assert "snap remove docker" in found
+
+
+def test_account_without_rights_is_told_about_rights_alone():
+    blind = {"uid": 1000, "engine": "", "docker_service": "", "taken": {"3100": {"pid": None, "command": None}}}
+    (found,) = problems(blind | {"folder_error": "Permission denied"})
+    assert found.startswith("this role needs root on this host, and Ansible works there with user number 1000. Remove ")
+    assert "ansible_become: false" in found
+    assert "--ask-become-pass" in found
 
 
 @pytest.mark.parametrize(
@@ -112,7 +323,7 @@ def test_docker_that_is_not_to_be_had_is_told(host, source, words):
         {"engine": ""},
     ],
 )
-def test_docker_that_is_there_or_to_be_had(host):
+def test_docker_that_is_there_or_can_be_installed_or_started(host):
     assert problems(host) == []
 
 
@@ -120,6 +331,8 @@ def test_taken_port_names_its_holder_and_the_variable():
     found = problems({"taken": {"3100": {"pid": 5, "command": "nginx"}}})
     assert "port 3100 is taken by nginx (pid 5)" in found[0]
     assert "docker_loki_grafana_loki_port" in found[0]
+    found = problems({"taken": {"3000": {"pid": None, "command": None}}})
+    assert found[0].startswith("port 3000 is taken by a program that is not visible. ")
 
 
 def test_image_file_must_exist_and_excludes_a_digest(tmp_path):
@@ -128,11 +341,121 @@ def test_image_file_must_exist_and_excludes_a_digest(tmp_path):
     (tmp_path / "loki.tar").touch()
     assert problems(images=[image]) == []
     assert "digest is for images that are pulled" in problems(images=[image | {"digest": "sha256:1"}])[0]
+    (tmp_path / "loki.tar").unlink()
+    os.mkfifo(tmp_path / "loki.tar")
+    assert "there is no image file" in problems(images=[image])[0]
 
 
-def test_folder_of_somebody_else_is_told():
-    assert "holds something that is not ours" in problems({"foreign_folder": True})[0]
+@pytest.mark.parametrize("digest", ["sha256:1", "1" * 64, "sha256:" + "g" * 64])
+def test_digest_is_a_sha_256(digest):
+    (found,) = problems(images=[{"name": "grafana/loki:3.7.8", "digest": digest, "file": ""}])
+    assert f"'{digest}' is not a digest" in found
 
 
-def test_other_systems_are_told():
+def test_folder_and_unit_of_somebody_else_are_refused():
+    assert "holds files that this collection did not create" in problems({"foreign_folder": True})[0]
+    assert "cannot be used: Permission denied" in problems({"folder_error": "Permission denied"})[0]
+    (found,) = problems({"unit": "foreign"})
+    assert found == (
+        "/etc/systemd/system/smolcluster-logging.service exists and was not created by this collection. Move it away"
+    )
+
+
+def test_other_systems_are_refused():
     assert "supports Linux and macOS, not FreeBSD" in problems({"system": "FreeBSD"})[0]
+
+
+class Commands:
+    """Stand-in for AnsibleModule: runs nothing, and knows what each command prints.
+
+    Parameters:
+        known: output by command line; any other command fails.
+    """
+
+    def __init__(self, known: dict[str, str]) -> None:
+        self.known = known
+
+    def run_command(self, argv: list[str]) -> tuple[int, str, str]:
+        """Exit code, output and errors of a command."""
+        line = " ".join(argv)
+        return (0, self.known[line], "") if line in self.known else (1, "", "unknown")
+
+
+COMPONENTS = "docker version --format {{range .Server.Components}}{{.Name}} {{end}}"
+
+
+@pytest.mark.parametrize(
+    ("known", "podman"),
+    [
+        ({"docker --version": "Docker version 26.1.5, build a72d7cd", COMPONENTS: "Engine containerd runc"}, False),
+        ({"docker --version": "Docker version 26.1.5, build a72d7cd"}, False),
+        ({"docker --version": "podman version 5.4.2"}, True),
+        ({"docker --version": "Docker version 26.1.5", COMPONENTS: "Podman Engine Conmon OCI Runtime (crun)"}, True),
+        ({}, False),
+    ],
+)
+def test_podman_is_known_by_its_client_or_its_service(known, podman):
+    assert controller_info.is_podman(Commands(known), "docker") is podman
+
+
+def test_unit_of_the_engine(monkeypatch):
+    monkeypatch.setattr(controller_info.host, "processes_of", lambda name: {"dockerd": [5, 6]}[name])
+    monkeypatch.setattr(controller_info.linux, "unit_of", {5: None, 6: "engine.service"}.get)
+    assert controller_info.engine_unit({"Id": "docker.service", "ActiveState": "active"}) == "docker.service"
+    assert controller_info.engine_unit({"Id": "docker.service", "ActiveState": "inactive"}) == "engine.service"
+    monkeypatch.setattr(controller_info.linux, "unit_of", lambda _: None)
+    assert controller_info.engine_unit({}) == ""
+
+
+def test_os_release_with_other_bytes_than_utf_8_and_one_that_is_no_file(tmp_path, monkeypatch):
+    file = tmp_path / "os-release"
+    monkeypatch.setattr(controller_info, "OS_RELEASE", file)
+    assert controller_info.os_release() == {}
+    file.write_bytes(b'NAME="Caf\xe9 Linux"\nID=debian\nVERSION_ID="13"\n\xff\n')
+    assert controller_info.os_release()["ID"] == "debian"
+    assert controller_info.os_release()["VERSION_ID"] == "13"
+    file.unlink()
+    os.mkfifo(file)
+    assert controller_info.os_release() == {}
+
+
+def test_whose_a_unit_is(tmp_path):
+    unit, mark = tmp_path / "x.service", "Managed by smolcluster.logging"
+    assert controller_info.owner_of(unit, mark) == "absent"
+    unit.write_bytes(f"# {mark}\n[Unit]\n# caf".encode() + b"\xe9\n")
+    assert controller_info.owner_of(unit, mark) == "ours"
+    unit.write_bytes(b"[Unit]\n\xff\n")
+    assert controller_info.owner_of(unit, mark) == "foreign"
+    unit.unlink()
+    unit.symlink_to("/dev/null")  # masked
+    assert controller_info.owner_of(unit, mark) == "foreign"
+    unit.unlink()
+    os.mkfifo(unit)
+    assert controller_info.owner_of(unit, mark) == "foreign"
+
+
+def test_whose_a_folder_is(tmp_path):
+    folder = tmp_path / "project"
+    assert controller_info.look_into(folder, "mark") == (False, "")
+    folder.mkdir()
+    assert controller_info.look_into(folder, "mark") == (False, "")
+    (folder / "file").touch()
+    assert controller_info.look_into(folder, "mark") == (True, "")
+    (folder / "mark").touch()
+    assert controller_info.look_into(folder, "mark") == (False, "")
+    assert controller_info.look_into(folder / "file", "mark") == (True, "")
+
+
+def test_folder_that_the_account_cannot_see(monkeypatch):
+    def refuse(_: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    assert controller_info.look_into(Path("/"), "mark") == (False, "Permission denied")
+
+
+def test_addresses_of_this_host():
+    assert controller_info.has_address("127.0.0.1")
+    assert controller_info.has_address("0.0.0.0")  # noqa: S104
+    assert not controller_info.has_address("192.0.2.9")
+    assert not controller_info.has_address("2001:db8::9")
