@@ -94,7 +94,10 @@ archive:
   returned: when RV(managed)
   type: str
 archive_name: {description: Name of that archive., returned: when RV(managed), type: str}
-user: {description: Whose the service's user is; C(ours), C(foreign) or C(absent)., returned: always, type: str}
+user:
+  description: Whose the service's user is; C(ours), C(foreign) or C(absent).
+  returned: always
+  type: str
 uid: {description: Number of the service's user; null when it is absent., returned: always, type: int}
 pid: {description: Process of the running service; 0 when it does not run., returned: always, type: int}
 port_holder:
@@ -131,7 +134,10 @@ packages:
   returned: when RV(managed)
   type: dict
   sample: {promtail: apt-get remove promtail}
-home: {description: Whose the folder of the versions is; C(ours), C(foreign) or C(absent)., returned: always, type: str}
+home:
+  description: Whose the folder of the versions is; C(ours), C(foreign) or C(absent).
+  returned: always
+  type: str
 leftovers: {description: Files of a hand-made set-up., returned: always, type: list, elements: str}
 """
 
