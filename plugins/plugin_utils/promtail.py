@@ -384,9 +384,7 @@ def account_problems(settings: dict[str, Any], node: dict[str, Any]) -> list[str
             f"promtail_user is {user}, and on Linux the agent never runs as root. Leave promtail_user empty: the "
             "account promtail is then made, which may read every file and write none"
         ]
-    if node["user"] == "absent":
-        if user == settings["account"]:
-            return []
+    if node["user"] == "absent" and user != settings["account"]:
         return [
             f"there is no user '{user}' on this host; set promtail_user to one that exists, or leave it empty for "
             f"{'promtail, which is then made' if linux else 'root. _promtail is made where it is missing'}"

@@ -373,13 +373,13 @@ def test_homebrews_program_is_copied_and_brew_never_runs_as_root(mac: Mac):
     assert mac.one(**brew).changed() == 0
     # What the account itself cannot read is not copied for it.
     pid = mac.job("pid")
-    mac.sh(f"mv {keg} {keg}.kept && install -m 600 /dev/null /private/var/secret && ln -s /private/var/secret {keg}"
+    mac.sh(f"mv {keg} {keg}.kept && install -m 600 /dev/null /Library/secret && ln -s /Library/secret {keg}"
            f" && chown -h smol {keg}")  # fmt: skip
     play = mac.play("site.yml", *ONE, **brew)
     assert play.code != 0
     assert f"{keg} cannot be read by the account that it belongs to" in " ".join(play.output.split())
     assert mac.job("pid") == pid
-    mac.sh(f"mv {keg}.kept {keg}; rm /private/var/secret")
+    mac.sh(f"mv {keg}.kept {keg}; rm /Library/secret")
     mac.one()
     assert mac.sh(f"readlink /proc/{mac.agent()}/exe").startswith("/opt/promtail/3.")
     mac.sh("rm -r /opt/homebrew/opt /opt/homebrew/Library")

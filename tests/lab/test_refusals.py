@@ -36,12 +36,12 @@ AGENT = {
     ),
     "wrong checksum": (
         {"promtail_checksums": {"linux-amd64": "0" * 64, "linux-arm64": "0" * 64}},
-        "is not to be had",
+        "cannot be fetched",
         "promtail_checksums",
     ),
     "unreachable download": (
         {"promtail_version": "3.6.10", "promtail_base_url": "http://127.0.0.1:9/releases"},
-        "is not to be had from http://127.0.0.1:9/releases",
+        "cannot be fetched from http://127.0.0.1:9/releases",
         "promtail_base_url",
     ),
 }

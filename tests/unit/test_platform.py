@@ -221,6 +221,11 @@ def test_another_account_on_linux_has_to_exist_and_to_read():
     assert problem.startswith(
         "the account smol cannot read /home/ray/logs, where log files are to be. Set promtail_user"
     )
+    # An account that is still to be made is in no group.
+    to_be_made = {"user": "absent", "uid": None, "system": "Darwin", "unreadable": ["/Users/ray/logs"]}
+    settings = {"user": "_promtail", "account": "_promtail", "reads_all": False, "install_method": "archive"}
+    (problem,) = promtail.account_problems(settings, NODE | to_be_made)
+    assert problem.startswith("the account _promtail cannot read /Users/ray/logs")
     (problem,) = problems({"python_usable": False, "python": "/root/py/bin/python3"}, **OTHER_ACCOUNT)
     assert problem.startswith("the account smol may not run /root/py/bin/python3")
     (problem,) = problems({"uid": 0}, user="root", reads_all=False)
