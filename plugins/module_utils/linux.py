@@ -137,7 +137,7 @@ def children(pid: int) -> list[int]:
             # proc_pid_stat(5): the parent, and the start in clock ticks after boot
             if int(fields[1]) == pid:
                 found.append((int(fields[19]), int(entry.name)))
-    return [child for _, child in sorted(found)]
+    return [child for _start, child in sorted(found)]
 
 
 def command_lines() -> dict[int, list[str]]:
@@ -163,7 +163,7 @@ def control_group(pid: int) -> str:
         lines = text_of(PROC / str(pid) / "cgroup").splitlines()
     except OSError:
         return ""
-    groups = {controllers: path for _, controllers, path in (line.split(":", 2) for line in lines)}
+    groups = {controllers: path for _number, controllers, path in (line.split(":", 2) for line in lines)}
     return groups.get("name=systemd", groups.get("", ""))
 
 

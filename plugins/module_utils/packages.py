@@ -37,14 +37,14 @@ def owners(run: Run, paths: Iterable[str]) -> dict[str, str]:
     if os.access(DPKG, os.X_OK):
         # It takes patterns; a backslash takes a character as it is.
         patterns = [re.sub(r"([*?\[\\])", r"\\\1", path) for path in asked]
-        _, out, _ = run([DPKG, "--search", "--", *patterns])
+        out = run([DPKG, "--search", "--", *patterns])[1]
         for line in out.splitlines():
             packages, colon, path = line.rpartition(": ")
             if colon and path in asked and not line.startswith("diversion by "):
                 found |= {name.strip(): f"apt-get remove {name.strip()}" for name in packages.split(",")}
     if os.access(RPM, os.X_OK):
         for path in filter(os.path.lexists, asked):
-            code, out, _ = run([RPM, "-qf", "--queryformat", "%{NAME}\n", path])
+            code, out, _err = run([RPM, "-qf", "--queryformat", "%{NAME}\n", path])
             if not code:
                 found |= {name: f"rpm --erase {name}" for name in out.split()}
     return found

@@ -18,7 +18,8 @@ def version(path: str) -> tuple[int, ...]:
     """Version of a Python, for example `(3, 11)`; empty when it does not start within 20 s."""
     command = [path, "-I", "-c", "import sys; print(*sys.version_info[:2])"]
     try:
-        said = subprocess.run(
+        # AnsibleModule.run_command ends the module where a program is missing, and has no limit of time.
+        said = subprocess.run(  # pylint: disable=ansible-bad-function
             command, capture_output=True, text=True, timeout=20, check=True, stdin=subprocess.DEVNULL
         ).stdout
         return tuple(int(part) for part in said.split())

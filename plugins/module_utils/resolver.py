@@ -120,15 +120,15 @@ def addresses_in(message: bytes) -> list[str] | None:
     Raises:
         IndexError, struct.error, ValueError: it is no such answer.
     """
-    _, flags, questions, answers, _, _ = struct.unpack_from("!6H", message)
+    flags, questions, answers = struct.unpack_from("!3H", message, 2)
     if flags & 0xF:
         return [] if flags & 0xF == NO_SUCH_NAME else None
     at, found = 12, []
-    for _ in range(questions):
+    for _question in range(questions):
         at = behind_name(message, at) + 4
-    for _ in range(answers):
+    for _answer in range(answers):
         at = behind_name(message, at)
-        kind, _, _, size = struct.unpack_from("!HHIH", message, at)
+        kind, _class, _ttl, size = struct.unpack_from("!HHIH", message, at)
         at += 10 + size
         if kind in TYPES:
             found.append(socket.inet_ntop(TYPES[kind], message[at - size : at]))
@@ -147,7 +147,7 @@ def ask(server: str, name: str, kind: int, patience: float) -> list[str] | None:
     number = int.from_bytes(os.urandom(2), "big")
     try:
         numeric = socket.getaddrinfo(server, PORT, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)
-        family, _, _, _, where = numeric[0]
+        family, where = numeric[0][0], numeric[0][4]
         with socket.socket(family, socket.SOCK_DGRAM) as channel:
             channel.settimeout(patience)
             channel.connect(where)

@@ -58,7 +58,7 @@ def settings_of(text: str) -> list[tuple[str, str]]:
         if line.startswith("["):
             section = line
         elif section and "=" in line and not line.startswith(("#", ";")):
-            name, _, value = line.partition("=")
+            name, _equals, value = line.partition("=")
             found.append((name.strip(), value.strip()))
     return found
 
@@ -141,7 +141,7 @@ class Systemd:
             for folder in UNIT_FOLDERS
             for path in sorted(Path(folder, kind).glob("*.conf"))
         ]
-        _, out, _ = self._run(["systemctl", "show", self.name, "--property=DropInPaths"])
+        out = self._run(["systemctl", "show", self.name, "--property=DropInPaths"])[1]
         paths += [Path(path) for path in shlex.split(out.strip().partition("=")[2])]
         found, seen = [], set()
         for path in paths:

@@ -131,7 +131,8 @@ from ansible_collections.smolcluster.logging.plugins.module_utils.service import
 DEPLOYMENT = "PROMTAIL_DEPLOYMENT"
 # Seconds. An agent that dies at the first file that it finds dies later than that of its folders' first search
 # (sync_period of the role promtail, 2 s); one that dies at once is started again a second later.
-STABLE, STABLE_WITHIN = 5, 20
+STABLE = 5
+STABLE_WITHIN = 20
 SPEC = {
     "version": {"type": "str", "required": True},
     "archive": {"type": "path"},

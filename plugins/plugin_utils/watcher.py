@@ -28,7 +28,7 @@ def copy_patterns(source: dict[str, Any], folder: str) -> list[str]:
     found = {}
     for path in source["paths"]:
         for pattern in globs.alternatives(path):
-            *folders, _ = pattern.strip("/").split("/")
+            folders = pattern.strip("/").split("/")[:-1]
             names = ["**" if name == "**" else escaped(name) for name in folders]
             found["/".join([folder, urllib.parse.quote(source["name"], safe=""), *names, "*"])] = None
     return list(found)

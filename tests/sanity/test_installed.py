@@ -129,7 +129,15 @@ def test_its_filters_and_modules_run(installed: Installed):
     local = ("localhost", "--inventory", hosts, "--connection", "local")
     said = installed.run("ansible", *local, "-m", "ansible.builtin.debug", "-a", json.dumps({"msg": message}))
     assert "--ask-become-pass" in said
-    options = {"project": "x", "project_dir": "/nonexistent", "marker": "x", "ports": [], "images": []}
+    options = {
+        "project": "x",
+        "project_dir": "/nonexistent",
+        "marker": "x",
+        "ports": [],
+        "images": [],
+        "unit": "/nonexistent/x.service",
+        "unit_marker": "x",
+    }
     python = ("-e", "ansible_python_interpreter={{ ansible_playbook_python }}")
     said = installed.run("ansible", *local, *python, "-m", f"{COLLECTION}.controller_info", "-a", json.dumps(options))
     assert os.uname().sysname in said

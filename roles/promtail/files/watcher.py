@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 """Runs the agent, and decides which files it reads.
