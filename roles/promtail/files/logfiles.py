@@ -487,14 +487,14 @@ class LogFiles:
                 fresh.append(((is_link, path == log, status.st_mtime), path, log, inode, handle, status))
         self._name(source, found)
         # What is a link comes last: its target may be watched itself. A log comes after its older generations.
-        for _, path, log, inode, handle, status in sorted(fresh):
+        for _order, path, log, inode, handle, status in sorted(fresh):
             try:
                 found[path] = (inode, self._take(source, path, log, handle, status))
             except OSError as error:
                 os.close(handle)
                 self.refused[path] = f"it cannot be read: {error.strerror}"
-        present = {id(file) for _, file in found.values()}
-        for _, file in source.seen.values():
+        present = {id(file) for _inode, file in found.values()}
+        for _inode, file in source.seen.values():
             if file.done and id(file) not in present:
                 source.files.pop(file.key, None)
         source.seen = found
@@ -503,7 +503,7 @@ class LogFiles:
     @staticmethod
     def _name(source: Source, found: dict[str, tuple[int, Generation]]) -> None:
         """Note which files have the name of their log now."""
-        logs = {id(file) for path, (_, file) in found.items() if path == file.log}
+        logs = {id(file) for path, (_inode, file) in found.items() if path == file.log}
         for file in source.files.values():
             file.current = id(file) in logs
 
@@ -553,9 +553,9 @@ class LogFiles:
         """
         now = time.monotonic()
         logs = [(path, log) for source in self.sources for path, log in source.logs.items()]
-        read = self._read() if any(log.pieces for _, log in logs) else {}
+        read = self._read() if any(log.pieces for _path, log in logs) else {}
         waiting = 0
-        for _, log in logs:
+        for _path, log in logs:
             if log.pieces:
                 log.agent_read(read.get(str(log.copy), log.consumed), self._positions[0][1] / 1e9, now)
             waiting += log.written - log.consumed
@@ -698,7 +698,7 @@ class LogFiles:
             if not log.generations:
                 log.close()
                 del source.logs[path]
-            if id(file) not in {id(known) for _, known in source.seen.values()}:
+            if id(file) not in {id(known) for _inode, known in source.seen.values()}:
                 del source.files[file.key]
 
     def _delivered(self, now: float) -> bool:
@@ -848,7 +848,7 @@ def listed(pattern: str) -> Iterator[tuple[str, str, int, bool]]:
     Returns:
         Path, path of the log that it is or was, inode of the entry in the folder, and whether a link is on the way.
     """
-    *_, last = pattern.rstrip("/").split("/")
+    last = pattern.rstrip("/").rpartition("/")[2]
     name = globs.name_expression(last)
     for folder in globs.folders(pattern):
         try:

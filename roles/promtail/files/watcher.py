@@ -45,10 +45,10 @@ class Agent:
         for end in (self._wake, wake):
             os.set_blocking(end, False)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGCHLD, lambda *_arguments: None)
         signal.signal(signal.SIGTERM, self._ask)
 
-    def _ask(self, *_: object) -> None:
+    def _ask(self, *_arguments: object) -> None:
         self.asked = True
         self.stop()
 
