@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.lab.harness import DUMMY, MINIS, Lab, release
 
-PROGRAMS = ["globs.py", "logfiles.py", "positions.py", "safe_open.py", "watcher.py"]
+PROGRAMS = ["globs.py", "logfiles.py", "positions.py", "safe_open.py", "source_folders.py", "watcher.py"]
 ONE = ("--tags", "promtail", "--limit", MINIS[0].name)
 
 

@@ -29,6 +29,7 @@ def start(tmp_path):
             "positions": str(tmp_path / "positions.yaml"),
             "port": 9,
             "timeout": seconds,
+            "folders": [],
             "sources": [{"name": "w", "paths": [f"{logs}/worker-*.log"], "entry_start": "^2026"}],
         }
         (tmp_path / "settings.json").write_text(json.dumps(settings))

@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 
 import positions
+import source_folders
 from logfiles import LogFiles, Source
 
 PERIOD = 1.0  # seconds between two looks into the folders
@@ -124,6 +125,9 @@ def run(state: Path, settings: dict, command: list[str]) -> int:
     agent = Agent(command, float(settings["timeout"]))
     if MACOS:
         end_orphan(command)
+        # What the system has emptied at boot; on Linux tmpfiles.d(5) makes it again.
+        for problem in source_folders.make(settings["folders"])[1]:
+            print(problem, file=sys.stderr)
     numbered = state / "watcher.pid"
     positions.remove(numbered)  # another process may have the number of the last run
     try:
@@ -161,9 +165,10 @@ def main() -> int:
     """`watcher.py STATE_FOLDER SETTINGS COMMAND…`.
 
     Settings are JSON: `folder` (for the copies), `report` (for the status), `positions` (that the agent saves), `port`
-    (of its metrics), `timeout` (seconds that a stop may take) and `sources`, each with `name`, `paths`, and where they
-    are set `exclude`, `follow`, `entry_start` (expression of a line that begins an entry) and `unknown_start` (entries
-    have several lines, and Python cannot read the expression of their first one).
+    (of its metrics), `timeout` (seconds that a stop may take), `folders` (see `source_folders.stated`) and `sources`,
+    each with `name`, `paths`, and where they are set `exclude`, `follow`, `entry_start` (expression of a line that
+    begins an entry) and `unknown_start` (entries have several lines, and Python cannot read the expression of their
+    first one).
     """
     return run(Path(sys.argv[1]), json.loads(Path(sys.argv[2]).read_text("utf-8")), sys.argv[3:])
 
