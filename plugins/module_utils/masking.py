@@ -16,7 +16,9 @@ LENGTH = 2000
 # Names with one of these hold a secret, however they are joined to others: PGPASSWORD, keyStorePassword, apikey.
 ANYWHERE = re.compile(r"password|passwd|passphrase|secret|credential|apikey")
 # These do as a part of their own: client.bearer-token, DB_PASS.
-PARTS = frozenset("pass requirepass masterauth keypass storepass pwd token tokens bearer sas cookie dsn authkey".split())
+PARTS = frozenset(
+    "pass requirepass masterauth keypass storepass pwd token tokens bearer sas cookie dsn authkey".split()
+)
 # A key is one only of such a kind; tls.key is a file.
 KEYS = frozenset("api access account auth encryption license master private shared signing".split())
 # A user and a password, separated by a colon.
@@ -89,7 +91,7 @@ def masked_text(text: str) -> str:
         at = found.end()
         value = VALUE.match(text, at)
         if value and secret(found[1]):
-            text = f"{text[:at]}{MASK}{text[value.end():]}"
+            text = f"{text[:at]}{MASK}{text[value.end() :]}"
             at += len(MASK)
     return text
 

@@ -97,7 +97,7 @@ drop_ins:
   elements: dict
   sample: [{path: /etc/systemd/system/promtail.service.d/override.conf, breaking: [User], others: [MemoryMax]}]
 packages:
-  description: Packages of the system that own a unit or a configuration of this name, each with the command that removes it.
+  description: Packages that own a unit or a configuration of this name, each with the command that removes it.
   returned: when RV(managed)
   type: dict
   sample: {promtail: apt-get remove promtail}
@@ -205,9 +205,7 @@ def main() -> None:
             leftovers=promtail.leftovers(),
             unsafe_folder=unsafe_folder(home, unit.parent),
             drop_ins=service.drop_ins(),
-            packages=packages.owners(
-                module.run_command, [str(unit), state.definition, *promtail.PACKAGED]
-            ),
+            packages=packages.owners(module.run_command, [str(unit), state.definition, *promtail.PACKAGED]),
             **known,
         )
     except (RuntimeError, OSError) as error:

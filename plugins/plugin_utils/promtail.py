@@ -369,8 +369,8 @@ def notes(settings: dict[str, Any], node: dict[str, Any]) -> list[str]:
         if file["others"]
     ]
     found += [
-        f"the package {name} has a service of this name: when it is upgraded or removed, it can replace, stop or remove "
-        f"this collection's. `{command}` on this host, and run this again"
+        f"the package {name} has a service of this name: when it is upgraded or removed, it can replace, stop or "
+        f"remove this collection's. `{command}` on this host, and run this again"
         for name, command in node.get("packages", {}).items()
     ]
     macos = node["macos"]
