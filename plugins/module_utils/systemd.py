@@ -142,7 +142,11 @@ class Systemd:
             for path in sorted(Path(folder, kind).glob("*.conf"))
         ]
         out = self._run(["systemctl", "show", self.name, "--property=DropInPaths"])[1]
-        paths += [Path(path) for path in shlex.split(out.strip().partition("=")[2])]
+        loaded = out.strip().partition("=")[2]
+        try:
+            paths += map(Path, shlex.split(loaded))
+        except ValueError:  # a quote in a name, which older systems print as it is
+            paths += map(Path, loaded.split())
         found, seen = [], set()
         for path in paths:
             # A file hides those of its name in later folders; a link to /dev/null does no more than that.

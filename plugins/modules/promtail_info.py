@@ -129,8 +129,7 @@ drop_ins:
   elements: dict
   sample: [{path: /etc/systemd/system/promtail.service.d/override.conf, breaking: [User], others: [MemoryMax]}]
 packages:
-  description: >-
-    Packages of the system that own a unit or a configuration of this name, each with the command that removes it.
+  description: Packages that own a unit or a configuration of this name, each with the command that removes it.
   returned: when RV(managed)
   type: dict
   sample: {promtail: apt-get remove promtail}

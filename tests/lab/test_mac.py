@@ -176,7 +176,7 @@ def test_job_of_this_name_from_another_place_is_refused(mac: Mac):
     mac.sh("launchctl bootstrap system /Library/other.plist")
     try:
         play = mac.play("site.yml", *ONE)
-        refused(play, MAC.name, "/Library/other.plist is there already and was not made by this collection")
+        refused(play, MAC.name, "/Library/other.plist exists already and was not made by this collection")
     finally:
         mac.sh(f"launchctl bootout {TARGET}; mv /Library/kept {PLIST}; rm /Library/other.plist")
         mac.one()
