@@ -110,8 +110,8 @@ def test_package_with_the_unit_is_named_at_adoption(lab: Lab):
         MINI,
         f"""set -e
         mkdir -p /tmp/deb/DEBIAN /tmp/deb/$(dirname {UNIT})
-        printf 'Package: promtail-by-hand\\nVersion: 1\\nArchitecture: all\\nMaintainer: a <a@b>\\nDescription: test\\n' \\
-          > /tmp/deb/DEBIAN/control
+        printf '%s\\n' 'Package: promtail-by-hand' 'Version: 1' 'Architecture: all' 'Maintainer: a <a@b>' \\
+          'Description: test' > /tmp/deb/DEBIAN/control
         printf '[Service]\\nExecStart=/bin/sleep inf\\n' > /tmp/deb/{UNIT}
         dpkg-deb --build --root-owner-group /tmp/deb /tmp/promtail-by-hand.deb
         dpkg --install /tmp/promtail-by-hand.deb
@@ -155,7 +155,8 @@ def test_no_password_of_a_foreign_agent_is_shown(lab: Lab):
     finally:
         lab.on(
             MINI,
-            "pkill -f '^/opt/promtail/current/promtail -config.file=/tmp'; rm -f /tmp/by-hand.yml /tmp/positions.yaml; true",
+            "pkill -f '^/opt/promtail/current/promtail -config.file=/tmp'; "
+            "rm -f /tmp/by-hand.yml /tmp/positions.yaml; true",
         )
 
 

