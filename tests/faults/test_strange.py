@@ -219,22 +219,31 @@ FIRST_LINES = [
 ]
 
 
-@pytest.mark.parametrize("expression", FIRST_LINES)
-def test_any_first_line_of_re2(cluster, training, expression):
+def test_any_first_line_of_re2(cluster, training):
     """`firstline` in any syntax of RE2: the agent starts, and loses nothing when it is killed"""
-    path, mark = f"{FOLDER}/worker-rank0-{training.run}.log", training.run
-    stages = [
-        {"multiline": {"firstline": expression, "max_wait_time": "50ms"}},
+    others = [
         {"regex": {"expression": r"^(?P<time>\S+ \S+) "}},
         {"timestamp": {"source": "time", "format": "2006-01-02 15:04:05,000", "location": "Local"}},
     ]
-    source = {"name": "own", "paths": [f"{FOLDER}/worker-*.log"], "format": stages, "labels": {"job": "own"}}
+    sources = [
+        {
+            "name": f"own-{number}",
+            "paths": [f"{FOLDER}/own-{number}-*.log"],
+            "format": [{"multiline": {"firstline": expression, "max_wait_time": "50ms"}}, *others],
+            "labels": {"job": f"own-{number}"},
+        }
+        for number, expression in enumerate(FIRST_LINES)
+    ]
+    marks = [f"{training.run}-{number}" for number in range(len(sources))]
     try:
-        cluster.deploy("--tags", "promtail", "--limit", MINI.name, promtail_sources=[source])
-        cluster.on(MINI, f"mkdir -p -m 1777 {FOLDER}; cat > {path}", data=lines(stamp(cluster), mark, 50))
-        assert arrived(cluster, training, mark, 50) == list(range(50))
-        cluster.on(MINI, "pkill -9 -x promtail")
-        cluster.on(MINI, f"cat >> {path}", data=lines(stamp(cluster), mark, 50, first=50))
-        assert arrived(cluster, training, mark, 100) == list(range(100))
+        cluster.deploy("--tags", "promtail", "--limit", MINI.name, promtail_sources=sources)
+        for first in (0, 50):
+            for number, mark in enumerate(marks):
+                log = f"{FOLDER}/own-{number}-{training.run}.log"
+                text = lines(stamp(cluster), mark, 50, first=first)
+                cluster.on(MINI, f"mkdir -p -m 1777 {FOLDER}; cat >> {log}", data=text)
+            for mark in marks:
+                assert arrived(cluster, training, mark, first + 50) == list(range(first + 50))
+            cluster.on(MINI, "pkill -9 -x promtail")
     finally:
         cluster.deploy("--tags", "promtail", "--limit", MINI.name)

@@ -107,7 +107,7 @@ def test_inline_stages_get_the_name_of_the_log_behind_the_last_joining():
 
 
 def told(**source) -> dict:
-    """What the watcher is told of the source above with some of it changed."""
+    """Settings of the watcher for the source above with some of it changed."""
     sources = [SOURCE | source]
     stages = [
         config["pipeline_stages"] for config in promtail.scrape_configs(sources, FORMATS, "mini1", "Local", COPIES)
