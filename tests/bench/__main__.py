@@ -81,7 +81,7 @@ def latency() -> dict:
         "sample": "%(asctime)s | %(levelname)s | rank:verify | %(message)s",
         "lines": LINES,
         "timeout": 300,
-        "systems": {"Linux": {"service": "promtail"}},
+        "systems": {"Linux": {"service": "promtail", "places": {"report": "/run/promtail/watch.json"}}},
     }
     command = ["ansible", "-i", "inventory/lab", MINI.name, "--become", "-m", "smolcluster.logging.promtail_delivery"]
     os.environ["ANSIBLE_CALLBACK_RESULT_FORMAT"] = "json"
@@ -92,22 +92,23 @@ def latency() -> dict:
 
 
 def agent_load(lab: Lab, rate: int) -> dict:
-    """CPU (share of a core) and memory (MiB) of the agent while a program logs `rate` lines a second.
+    """CPU (share of a core) and memory (MiB) of the service, watcher and agent, while a program logs at a rate.
 
     CPU is the scheduler's own account (schedstat, nanoseconds); /proc/PID/stat counts ticks, which timers distort.
     """
     lab.on(MINI, "mkdir -p -m 1777 /tmp/smolcluster-logs; rm -f /tmp/smolcluster-logs/worker-rank0-load.log")
-    pid = lab.agent_pid(MINI)
+    agent = lab.agent_pid(MINI)
+    pids = [lab.on(MINI, f"ps -o ppid= -p {agent}").strip(), agent]
 
     def used() -> float:
-        tasks = lab.on(MINI, f"cat /proc/{pid}/task/*/schedstat").splitlines()
+        tasks = lab.on(MINI, f"cat {' '.join(f'/proc/{pid}/task/*/schedstat' for pid in pids)}").splitlines()
         return sum(int(task.split()[0]) for task in tasks) / 1e9
 
     begin, start = used(), time.monotonic()
     lab.on(MINI, f"python3 - {rate} {LOAD_SECONDS}", data=WRITER)
     spent, seconds = used() - begin, time.monotonic() - start
-    status = lab.on(MINI, f"cat /proc/{pid}/status")
-    own, program = (int(re.search(rf"{name}:\s+(\d+)", status)[1]) / 1024 for name in ("RssAnon", "RssFile"))
+    status = lab.on(MINI, f"cat {' '.join(f'/proc/{pid}/status' for pid in pids)}")
+    own, program = (sum(map(int, re.findall(rf"{name}:\s+(\d+)", status))) / 1024 for name in ("RssAnon", "RssFile"))
     return {"cpu": spent / seconds, "own": own, "program": program}
 
 
