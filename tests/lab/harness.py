@@ -87,9 +87,20 @@ class Lab:
         return run(command, data=data, check=check).stdout.strip()
 
     def agent_pid(self, host: Host) -> str:
-        """Process of the agent; `0` when it does not run."""
-        main = "$(systemctl show promtail --property=MainPID --value)"
-        return self.on(host, f"pgrep --exact --parent {main} promtail || echo 0")
+        """Process of the agent; `0` when its service does not run.
+
+        The watcher, the service's main process, starts it a moment later.
+        """
+        script = """
+            for try in $(seq 100); do
+                main=$(systemctl show promtail --property=MainPID --value)
+                if [ "$main" = 0 ]; then break; fi
+                if pgrep --exact --parent "$main" promtail; then exit; fi
+                sleep 0.1
+            done
+            echo 0
+        """
+        return self.on(host, script)
 
     def write(self, host: Host, name: str, text: str) -> None:
         """Append text to a log file of training on a host."""
