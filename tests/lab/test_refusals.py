@@ -48,13 +48,13 @@ AGENT = {
 STORE = {
     "retention under a day": ({"docker_loki_grafana_retention": "23h"}, "24 hours at least", "30d"),
     "retention without a unit": ({"docker_loki_grafana_retention": "thirty"}, "'thirty'", "30d"),
-    "known password on the network": (
+    "default password on the network": (
         {
             "docker_loki_grafana_grafana_enabled": True,
             "docker_loki_grafana_grafana_listen_address": "192.0.2.10",
             "docker_loki_grafana_grafana_admin_password": "admin",
         },
-        "password that everybody knows",
+        "with the default password",
         "grafana_admin_password",
     ),
     "image file missing": (
@@ -62,6 +62,40 @@ STORE = {
         "no image file /nowhere/loki.tar",
         "control node",
     ),
+    "host name to listen on": (
+        {"docker_loki_grafana_loki_listen_address": "controller"},
+        "docker_loki_grafana_loki_listen_address is 'controller': that is not an IP address",
+        "or one address of this host",
+    ),
+    "address of another host": (
+        {"docker_loki_grafana_loki_listen_address": "192.0.2.10"},
+        "docker_loki_grafana_loki_listen_address is '192.0.2.10', an address that this host does not have now",
+        "0.0.0.0",
+    ),
+    "IPv6 address of another host": (
+        {"docker_loki_grafana_loki_listen_address": "[2001:db8::9]"},
+        "'[2001:db8::9]', an address that this host does not have now",
+        "0.0.0.0",
+    ),
+    "port that is no number": (
+        {"docker_loki_grafana_loki_port": "http"},
+        "docker_loki_grafana_loki_port",
+        "cannot be converted to an int",
+    ),
+    "port out of range": (
+        {"docker_loki_grafana_loki_port": "70000"},
+        "docker_loki_grafana_loki_port is '70000'",
+        "a whole number from 1 to 65535",
+    ),
+    "one port for both": (
+        {
+            "docker_loki_grafana_grafana_enabled": True,
+            "docker_loki_grafana_grafana_port": "3100",
+        },
+        "docker_loki_grafana_loki_port and docker_loki_grafana_grafana_port are both 3100",
+        "a port of its own",
+    ),
+    "no rights": ({"ansible_become": False}, "this role needs root on this host", "Remove ansible_become: false"),
 }
 
 

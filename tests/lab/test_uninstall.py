@@ -10,7 +10,8 @@ AGENT = """
     id promtail 2>/dev/null; getent group promtail; pgrep promtail; systemctl cat promtail 2>/dev/null; true
 """
 STORE = """
-    ls -d /opt/smolcluster-logging 2>/dev/null
+    ls -d /opt/smolcluster-logging /etc/systemd/system/smolcluster-logging.service \
+        /etc/systemd/system/*/smolcluster-logging.service 2>/dev/null
     docker ps --all --quiet; docker volume ls --quiet; docker network ls --quiet --filter type=custom
 """
 
