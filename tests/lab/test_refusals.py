@@ -70,12 +70,12 @@ STORE = {
     "address of another host": (
         {"docker_loki_grafana_loki_listen_address": "192.0.2.10"},
         "docker_loki_grafana_loki_listen_address is '192.0.2.10', an address that this host does not have now",
-        "0.0.0.0",
+        "0.0.0.0",  # noqa: S104
     ),
     "IPv6 address of another host": (
         {"docker_loki_grafana_loki_listen_address": "[2001:db8::9]"},
         "'[2001:db8::9]', an address that this host does not have now",
-        "0.0.0.0",
+        "0.0.0.0",  # noqa: S104
     ),
     "port that is no number": (
         {"docker_loki_grafana_loki_port": "http"},
