@@ -81,7 +81,7 @@ class Mac:
 
     def pid(self) -> str:
         """Process that launchd has started; empty while there is none."""
-        return self.shell("cat /var/db/promtail/promtail.pid 2>/dev/null || true")
+        return self.shell("cat /var/db/promtail/watcher.pid 2>/dev/null || true")
 
     def comes_back(self, before: str) -> str:
         """Wait until launchd has started another process; returns it.

@@ -140,7 +140,8 @@ def test_no_password_of_a_foreign_agent_is_shown(lab: Lab):
         "/opt/promtail/current/promtail -config.file=/tmp/by-hand.yml "
         "-client.url=http://bob:hunter2@127.0.0.1:9/loki/api/v1/push"
     )
-    lab.on(MINI, "sed 's/9080/9081/; s#/var/lib/promtail#/tmp#' /etc/promtail/promtail.yml > /tmp/by-hand.yml")
+    changes = "s/9080/9081/; s#/run/promtail/positions.yaml#/tmp/positions.yaml#"
+    lab.on(MINI, f"sed '{changes}' /etc/promtail/promtail.yml > /tmp/by-hand.yml")
     lab.on(MINI, f"setsid {by_hand} >/dev/null 2>&1 & until ss -Hltn | grep -q :9081; do :; done")
     masked = by_hand.replace("bob:hunter2", "***")
     try:

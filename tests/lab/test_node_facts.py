@@ -65,13 +65,13 @@ def node(lab: Lab) -> Iterator[Node]:  # noqa: ARG001
 def test_interpreter_of_the_inventory_starts_the_service_where_the_systems_own_is_too_old(node: Node):
     """A stand-in for /usr/bin/python3 of version 3.8: it fails at whatever it is asked."""
     node.one()
-    assert "ExecStartPre=/usr/bin/python3 " in node.sh(f"cat {UNIT}")
+    assert "ExecStart=/usr/bin/python3 " in node.sh(f"cat {UNIT}")
     new = node.sh("readlink -f /usr/bin/python3")
     old = "#!/bin/sh\necho 'stand-in for Python 3.8' >&2\nexit 1\n"
     node.sh("mv /usr/bin/python3 /usr/bin/kept; cat > /usr/bin/python3; chmod 755 /usr/bin/python3", old)
     try:
         node.one(ansible_python_interpreter=new)
-        assert f"ExecStartPre={new} " in node.sh(f"cat {UNIT}")
+        assert f"ExecStart={new} " in node.sh(f"cat {UNIT}")
         node.sh("systemctl restart promtail")
         mark = f"python-{time.time_ns()}"
         node.lines(mark, 0, 20)
@@ -79,7 +79,7 @@ def test_interpreter_of_the_inventory_starts_the_service_where_the_systems_own_i
     finally:
         node.sh("mv /usr/bin/kept /usr/bin/python3")
     assert node.one().changed() == 1
-    assert "ExecStartPre=/usr/bin/python3 " in node.sh(f"cat {UNIT}")
+    assert "ExecStart=/usr/bin/python3 " in node.sh(f"cat {UNIT}")
 
 
 def test_interpreter_that_an_account_can_change_gives_way_to_the_systems_own(node: Node):
