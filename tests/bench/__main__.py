@@ -163,7 +163,7 @@ The role sends after `promtail_batch_wait: 50ms`; Promtail's own default is `1s`
 part of its program file (86 MB, given back when memory is short) that the system keeps mapped.
 
 The goals were under 1 % of a core at 10 lines a second and under 80 MB resident; neither is met. At that rate every
-line is a request of its own, which stands against the goal of 0.2 s above. Set `promtail_batch_wait: 1s` where CPU
+line is a request of its own, which the goal of 0.2 s above asks for. Set `promtail_batch_wait: 1s` where CPU
 counts more than seeing a line at once.
 
 | wait | lines per second | CPU | own memory | program file |
