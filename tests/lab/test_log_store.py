@@ -90,7 +90,8 @@ def test_loki_comes_back_when_its_address_comes_up_after_docker(restored: Lab):
         # As at a boot: Docker comes up before the address.
         restored.on(CONTROLLER, "systemctl stop docker.service docker.socket; ip link del late; systemctl start docker")
         assert restored.on(CONTROLLER, STATE) == "exited"
-        assert restored.on(CONTROLLER, f"systemctl show {UNIT} --property=ActiveState --value") == "activating"
+        tries = f"systemctl show {UNIT} --property=ActiveState --value"
+        wait_for(lambda: restored.on(CONTROLLER, tries) == "activating", "the unit tries again", 30)
         restored.on(CONTROLLER, up)
         ready = f"curl -s http://{LATE}:3100/ready"
         wait_for(lambda: restored.on(CONTROLLER, ready, check=False) == "ready", "Loki is back", 60)
