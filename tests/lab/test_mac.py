@@ -387,7 +387,7 @@ def test_homebrews_program_is_copied_and_brew_never_runs_as_root(mac: Mac):
 
 def test_what_is_in_the_way_is_told_and_the_agent_runs_on(mac: Mac):
     mac.sh("mv /opt/promtail/current /opt/kept && mkdir /opt/promtail/current")
-    mac.refused("/opt/promtail/current is there and is no link, which belongs there. Move it away")
+    mac.refused("/opt/promtail/current exists but is not a link. Move it away")
     mac.sh("rmdir /opt/promtail/current && mv /opt/kept /opt/promtail/current")
     assert mac.one().changed() == 0
 
