@@ -64,6 +64,7 @@ def test_agent_finds_copies_at_its_start_and_ends_clean(start, tmp_path):
     assert found["clean"] is True
     assert [file["read"] for file in found["files"]] == [9]
     assert not (tmp_path / "watcher.pid").exists()
+    assert not (tmp_path / "files").exists()
 
 
 def test_agent_that_does_not_end_is_killed_in_time(start, tmp_path):

@@ -354,7 +354,10 @@ class LogFiles:
         self._asked: tuple[float, float, float | None] = (0.0, 0.0, None)
         self._positions: tuple[tuple[int, int], dict[str, int]] = ((0, 0), {})
         clean = self._restore()
-        remove_tree(folder)
+        try:
+            remove_tree(folder)
+        except PermissionError:  # of another account, under which the agent was killed
+            folder.rename(f"{folder}.{time.time_ns()}")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         positions.remove(agent_positions)
         self.scan()
@@ -797,6 +800,9 @@ class LogFiles:
                 position = read.get(str(log.copy), log.consumed)
                 log.agent_read(position, self._positions[0][1] / 1e9, time.monotonic())
         self.save(clean)
+        # The next agent may have another account.
+        with suppress(OSError):
+            remove_tree(self.folder)
 
 
 def copied_before(handle: int, generations: list[Generation]) -> int:
