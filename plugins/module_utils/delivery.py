@@ -284,17 +284,26 @@ class Probe:
         """Write line after line, each when the one before has arrived, and wait until all are there.
 
         In the second half of the time no more are written, so that the last one has time to arrive.
+
+        Raises:
+            LokiError: Loki refuses; or it does not answer when the time is over (until then it may be starting anew).
         """
         # What stages may drop is not waited for longer than the agent needs to read it.
         time_given = min(COUNTED, self.options.timeout) if self.doubts else self.options.timeout
-        begin = time.monotonic()
+        begin, silence = time.monotonic(), None
         while len(self.written) < self.options.lines and (
             not self.written or time.monotonic() < begin + time_given / 2
         ):
             self.write(file)
             while len(self.found) < len(self.written) and time.monotonic() < begin + time_given:
                 time.sleep(0.02)
-                self.look()
+                try:
+                    self.look()
+                    silence = None
+                except loki.NoAnswerError as error:
+                    silence = error
+        if silence:
+            raise silence
 
     def judge(self) -> None:
         """Say what the lines that arrived, or did not, prove."""

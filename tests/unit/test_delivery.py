@@ -319,6 +319,23 @@ def test_slow_arrival_is_no_loss(node, monkeypatch):
     assert result["written"] == result["delivered"] == 1
 
 
+def test_loki_that_is_started_anew_meanwhile_is_waited_for(node, monkeypatch):
+    streams, until = loki.streams, time.monotonic() + 0.5
+
+    def restarted(*asked):
+        if time.monotonic() < until:
+            raise loki.NoAnswerError("http://192.0.2.10:3100 does not answer: refused")
+        return streams(*asked)
+
+    monkeypatch.setattr(loki, "streams", restarted)
+    result = node.probe(timeout=3).run()
+    assert (result["proof"], result["delivered"], result["cause"]) == ("Loki", 4, "")
+    until += 60
+    result = node.probe(timeout=0.6).run()
+    assert result["cause"] == "this node cannot ask Loki: http://192.0.2.10:3100 does not answer: refused"
+    assert node.left() == []
+
+
 # By counters
 
 
