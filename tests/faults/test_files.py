@@ -226,7 +226,7 @@ END
     """
     cluster.on(MINI, script)
     query = f'sum(count_over_time({{node="{MINI.name}"}} |= "{mark} " [1h]))'
-    found = cluster.wait_count(query, 5000, timeout=60)
+    found = cluster.wait_count(query, 5000, timeout=240)
     record(Row(training.fault, 5000, max(0, 5000 - found), max(0, found - 5000), None))
     assert found == 5000
     cluster.on(MINI, f"find {FOLDER} -name '*{mark}*' -delete")
