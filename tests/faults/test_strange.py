@@ -23,6 +23,11 @@ def report(cluster) -> dict[str, str]:
     return {one["path"]: one["reason"] for one in refused}
 
 
+def left_out(cluster) -> list[str]:
+    """Files of which a line was too long."""
+    return [one["path"] for one in json.loads(cluster.on(MINI, "cat /run/promtail/watch.json"))["left_out"]]
+
+
 def is_refused(cluster, path: str, why: str) -> None:
     """Wait until the watcher says why a file is not shipped."""
     wait_for(lambda: why in report(cluster).get(path, ""), f"{path} is refused: {why}", 20)
@@ -200,8 +205,7 @@ def test_line_that_is_larger_than_the_memory(cluster, training, kind):
     assert arrived(cluster, training, f"{mark}-other", 20) == list(range(20))
     if kind != "no end yet":
         assert arrived(cluster, training, mark, 20) == list(range(20))
-        found = json.loads(cluster.on(MINI, "cat /run/promtail/watch.json"))["left_out"]
-        assert path in [one["path"] for one in found]
+        wait_for(lambda: path in left_out(cluster), "the watcher reports the line", 20)
     assert cluster.agent_pid(MINI) == before
 
 
