@@ -110,12 +110,39 @@ def test_escapes_of_yaml_are_understood(written, path):
     assert positions.parse(f'positions:\n  "{written}": "7"\n') == {path: "7"}
 
 
-@pytest.mark.parametrize(
-    "text", ['positions:\n  "/a/\\q.log": "7"\n', "", "positions:\n  /srv/a.log: '12", "positions: ["]
-)
+@pytest.mark.parametrize("text", ["", "positions: [", "\0" * 200, '{"positions": 7}'])
 def test_damage_is_recognised(text):
     with pytest.raises(positions.DamagedError):
         positions.parse(text)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        '"/a/\\q.log": "7"',
+        "/srv/a.log: '12",
+        '? |-\n    /srv/nl\n    x.log\n  : "6"',
+        "? '/srv/ab\n\n    cd'\n  : \"6\"",
+    ],
+)
+def test_entry_that_cannot_be_read_stops_no_other(entry):
+    text = f'positions:\n  /a.log: "1"\n  {entry}\n  /z.log: "2"\n'
+    assert positions.parse(text).items() >= {"/a.log": "1", "/z.log": "2"}.items()
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        # As Promtail 3.6.11 writes keys of more than 128 characters: /srv, and 40 times "ab cd".
+        "? /srv {0}\n    {1}",
+        "? '/srv {0}\n    {1}'",
+        '? "/srv {0}\n    {1}"',
+    ],
+)
+def test_long_name_with_spaces_is_read_from_several_lines(key):
+    half = " ".join(["ab cd"] * 20)
+    text = f'positions:\n  /a.log: "1"\n  {key.format(half, half)}\n  : "6"\n  /z.log: "2"\n'
+    assert positions.parse(text) == {"/a.log": "1", f"/srv {half} {half}": "6", "/z.log": "2"}
 
 
 @pytest.mark.parametrize("data", [None, b"", b"\0" * 200, b"\xff\xfe", b"positions: ["])

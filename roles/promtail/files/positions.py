@@ -61,6 +61,8 @@ def unescaped(escape: re.Match[str]) -> str:
 def parse(text: str) -> dict[str, str]:
     """Positions by path, from the form in which Promtail (gopkg.in/yaml.v2) or this program writes them.
 
+    An entry that cannot be read is left out: anybody can choose the name of a file.
+
     Raises:
         DamagedError: anything else, an empty file included.
     """
@@ -69,18 +71,18 @@ def parse(text: str) -> dict[str, str]:
             return {str(path): str(value) for path, value in json.loads(text)["positions"].items()}
         except (ValueError, KeyError, AttributeError) as error:
             raise DamagedError(str(error)) from error
-    # Keys of more than 128 characters are written as `? key` and `: value` on two lines.
-    first, *lines = re.sub(r"\n  \? (.*)\n  : ", r"\n  \1: ", text).splitlines() or [""]
+    # Keys of more than 128 characters are written as `? key` and `: value`, and have line breaks in place of spaces.
+    text = re.sub(r"\n  \? (.*)\n  : ", r"\n  \1: ", text.replace("\n    ", " "))
+    first, *lines = text.removesuffix("\n").split("\n")
     if first == "positions: {}" and not lines:
         return {}
     if first != "positions:":
         raise DamagedError(first)
     positions = {}
     for line in lines:
-        match = POSITION.fullmatch(line)
-        if not match:
-            raise DamagedError(line)
-        positions[unquoted(match["path"])] = unquoted(match["value"])
+        if match := POSITION.fullmatch(line):
+            with suppress(DamagedError):
+                positions[unquoted(match["path"])] = unquoted(match["value"])
     return positions
 
 
