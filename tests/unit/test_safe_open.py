@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import signal
+import subprocess
 import threading
+import time
 
 import pytest
 import safe_open
@@ -121,3 +126,90 @@ def test_file_that_is_swapped_for_a_link_while_it_is_opened(place):
         thread.join()
     assert "key" not in found
     assert "own" in found
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        (b"plain \xc3\xa9.log", "plain é.log"),
+        (b"\xff.log", r"\xff.log"),
+        (rb"\xff.log", r"\x5cxff.log"),
+        (b"a\nb\x1b[31m.log", r"a\x0ab\x1b[31m.log"),
+        ("\u2028\x85.log".encode(), r"\xe2\x80\xa8\xc2\x85.log"),
+        (rb"back\slash.log", r"back\slash.log"),
+    ],
+)
+def test_every_path_is_shown_as_one_line_of_its_own(name, shown):
+    assert safe_open.printable(os.fsdecode(name)) == shown
+
+
+def test_lease_of_an_account_does_not_stop_the_program(place):
+    path = place / "logs/own.log"
+    ready, told = os.pipe()
+    child = os.fork()
+    if not child:
+        handle = os.open(path, os.O_RDWR)
+        os.setuid(SMOL)
+        signal.signal(signal.SIGIO, signal.SIG_IGN)
+        try:
+            fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+            os.write(told, b"y")
+        except OSError:  # a file system without leases
+            os.write(told, b"n")
+        time.sleep(30)
+        os._exit(0)
+    try:
+        if os.read(ready, 1) == b"n":
+            pytest.skip("this file system has no leases")
+        before = time.monotonic()
+        assert opened(path, place / "logs") == os.strerror(errno.EAGAIN).lower()
+        assert time.monotonic() - before < 5
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(ready)
+        os.close(told)
+
+
+def test_path_in_the_mounts_of_another_process(place):
+    path = place / "logs/x.log"
+    (place / "secret").chmod(0o755)
+    (place / "secret/key").chmod(0o600)
+    script = (
+        f"mount -t tmpfs none {place}/logs && touch {path} && mount --bind {place}/secret/key {path} && echo up; read _"
+    )
+    process = subprocess.Popen(
+        ["setpriv", f"--reuid={SMOL}", f"--regid={SMOL}", "--clear-groups", "unshare", "-Urm", "sh", "-c", script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        if process.stdout.readline() != "up\n":
+            pytest.skip("accounts have no mounts of their own here")
+        link(path, f"/proc/{process.pid}/root{path}")
+        assert "no path on this machine" in opened(path, place / "logs")
+    finally:
+        process.communicate("\n")
+
+
+def test_hard_link_where_everybody_may_make_one(place):
+    (place / "logs").chmod(0o1777)
+    os.chown(place / "logs", 0, 0)
+    os.link(place / "secret/key", place / "logs/key.log")
+    assert "a hard link" in opened(place / "logs/key.log", place / "logs")
+
+
+def test_hard_link_in_a_folder_that_is_swapped_for_one_of_its_owner(place, monkeypatch):
+    os.link(place / "secret/key", place / "logs/key.log")
+    real_path = safe_open.real_path
+
+    def swapped(handle):
+        found = real_path(handle)
+        (place / "logs").rename(place / "away")
+        link(place / "logs", "secret")
+        return found
+
+    monkeypatch.setattr(safe_open, "real_path", swapped)
+    assert opened(place / "logs/key.log", place / "logs") != "key"

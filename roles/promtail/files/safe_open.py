@@ -10,9 +10,14 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import stat
 
 KINDS = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+
+
+# What a name may have and a line of text may not, and what would look like the form that it is given here.
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\udc80-\udcff]|\\(?=x[0-9a-f]{2})")
 
 
 class RefusedError(Exception):
@@ -73,8 +78,11 @@ def link_owner(folder: str, path: str) -> int | None:
 
 
 def printable(path: str) -> str:
-    """A path as UTF-8; other bytes become `\\xNN`."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    """A path as one line of UTF-8; other bytes and control characters become `\\xNN`. No two paths become the same."""
+    text = os.fsencode(path).decode("utf-8", "surrogateescape")
+    return UNPRINTABLE.sub(
+        lambda found: "".join(f"\\x{byte:02x}" for byte in found[0].encode("utf-8", "surrogateescape")), text
+    )
 
 
 def explained(path: str, error: OSError) -> str:
@@ -84,6 +92,35 @@ def explained(path: str, error: OSError) -> str:
     if error.errno == errno.ELOOP:
         return "a link that leads to itself"
     return (error.strerror or str(error)).lower()
+
+
+def folder_of(real: str, status: os.stat_result) -> os.stat_result:
+    """Status of the folder in which an open file lies.
+
+    Parameters:
+        real: the file's path as the system knows it.
+        status: the file's status.
+
+    Raises:
+        RefusedError: something else lies there. A process with mounts of its own (mount_namespaces(7)) chooses which
+            path its files have, and lends them to others by links to `/proc/PID/root`.
+        OSError: there is no such folder, or a link is on the way.
+    """
+    folder, name = os.path.split(real)
+    if not hasattr(os, "O_PATH"):  # macOS has one tree of files only, and its folders need not be readable
+        return os.lstat(folder)
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    here = os.open("/", flags)
+    try:
+        for part in folder.strip("/").split("/"):
+            there = os.open(part or ".", flags, dir_fd=here)
+            os.close(here)
+            here = there
+        if not os.path.samestat(os.stat(name, dir_fd=here, follow_symlinks=False), status):
+            raise RefusedError("a link to a file that has no path on this machine")
+        return os.fstat(here)
+    finally:
+        os.close(here)
 
 
 def open_log(path: str, fixed: str, zone: str, common: list[str], follow: list[str]) -> tuple[int, os.stat_result]:
@@ -121,12 +158,14 @@ def open_log(path: str, fixed: str, zone: str, common: list[str], follow: list[s
                 )
             if link_owner(zone, straight) != status.st_uid:
                 raise RefusedError(f"a link to {printable(real)}, a file of another account")
-        if status.st_nlink > 1 and status.st_uid != os.stat(os.path.dirname(real)).st_uid:
+        folder = folder_of(real, status)
+        if status.st_nlink > 1 and (status.st_uid != folder.st_uid or folder.st_mode & 0o002):
             raise RefusedError("a hard link to a file of another account")
-        # On macOS the file is open for reading already.
-        handle = (
-            os.open(f"/proc/self/fd/{probe}", os.O_RDONLY | os.O_CLOEXEC) if hasattr(os, "O_PATH") else os.dup(probe)
-        )
+        if hasattr(os, "O_PATH"):
+            # The file's owner may hold a lease (fcntl(2)), for which an open would wait 45 seconds.
+            handle = os.open(f"/proc/self/fd/{probe}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        else:  # open for reading already
+            handle = os.dup(probe)
     except OSError as error:
         raise RefusedError(explained(path, error)) from error
     finally:
