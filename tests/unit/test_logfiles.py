@@ -510,3 +510,40 @@ def test_copies_of_another_account_are_no_obstacle(node):
         assert node.pass_on() == {"worker-0.log": lines(3)}
     finally:
         os.seteuid(0)
+
+
+def test_hole_of_terabytes_stops_no_other_file(node):
+    with (node.logs / "worker-0.log").open("w") as file:
+        try:
+            file.truncate(8 << 40)
+        except OSError:
+            pytest.skip("this file system has no files of that size")
+    write(node.logs / "worker-1.log", ["1"])
+    before = time.monotonic()
+    node.start()
+    assert node.pass_on() == {"worker-1.log": ["1"]}
+    assert time.monotonic() - before < 5
+
+
+def test_line_without_an_end_is_searched_in_parts(node, monkeypatch):
+    monkeypatch.setattr(logfiles, "SEARCHED", 1 << 20)
+    monkeypatch.setattr(logfiles, "data_after", lambda _handle, offset, _length: offset)
+    (node.logs / "worker-0.log").write_bytes(b"x" * (5 << 20) + b"\n2026-\n")
+    write(node.logs / "worker-1.log", ["1"])
+    node.start()
+    node.files.feed(all_logs=True)
+    assert node.files.sources[0].logs[str(node.logs / "worker-0.log")].written == 0
+    for _ in range(5):
+        assert node.files.feed(all_logs=False)
+    assert node.pass_on() == {"worker-0.log": ["x" * (5 << 20), "2026-"], "worker-1.log": ["1"]}
+
+
+@pytest.mark.parametrize("hole", [1, 5000, 300_000, 5 << 20])
+def test_hole_before_the_text_is_left_out(node, hole):
+    (node.logs / "worker-0.log").write_bytes(b"\0" * hole + b"one\ntwo\n")
+    node.start()
+    assert node.pass_on() == {"worker-0.log": ["one", "two"]}
+    node.files.end(clean=True)
+    node.shipped = {}
+    node.start()
+    assert node.pass_on().get("worker-0.log", []) == []

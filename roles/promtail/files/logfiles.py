@@ -11,6 +11,7 @@ A log file is known again by its device, inode and first bytes.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -37,6 +38,7 @@ LARGEST = 32 << 20  # bytes of one copy
 WAITING = 48 << 20  # bytes of all copies that the agent has not read yet
 ROLL = 1 << 20  # bytes of a copy that is read to its end, at which a new one is begun
 LONGEST_LINE = 8 << 20  # bytes; the agent needs several times a line's size to read it
+SEARCHED = 64 << 20  # bytes of one file that are searched for the end of a line before it is the others' turn
 KEPT = 64 << 10  # bytes of the end of a longer line, which are shipped
 UNFINISHED = 5.0  # seconds that the last line of a rotated log may lack its end, before it is shipped without
 LIVELY = 10.0  # seconds after a log has grown in which it is looked at more often than in each scan
@@ -625,14 +627,18 @@ class LogFiles:
         """
         block = os.pread(file.handle, CHUNK, file.fed) if file.searched == file.fed else b""
         end = block.rfind(b"\n") + 1
+        if end and block.startswith(b"\0"):
+            self._long_line(log, file, file.fed + block.find(b"\n") + 1)
+            return True
         if end:
             file.unfinished = None
             log.put(block[:end], file, file.fed, end)
             return True
         # A line that is longer than a block, or has no end yet.
         offset = max(file.searched, file.fed + len(block))
-        while offset < length:
-            offset = data_after(file.handle, offset)
+        end = min(length, offset + SEARCHED)
+        while offset < end:
+            offset = data_after(file.handle, offset, length)
             block = os.pread(file.handle, CHUNK, offset)
             at = block.find(b"\n")
             if at >= 0:
@@ -642,6 +648,9 @@ class LogFiles:
                 break
             offset += len(block)
         file.searched = min(offset, length)
+        if file.searched < length:
+            log.grew = time.monotonic()  # look again soon
+            return False
         if not rotated:
             return False
         file.unfinished = file.unfinished or time.monotonic()
@@ -651,7 +660,7 @@ class LogFiles:
         return True
 
     def _long_line(self, log: Log, file: Generation, end: int) -> None:
-        """Copy a line of more than a block, or without an end; of one that is too long its last part only.
+        """Copy a line of more than a block, after a hole or without an end; of a too long one its last part only.
 
         Parameters:
             log: its log.
@@ -663,10 +672,11 @@ class LogFiles:
         if end - begin > LONGEST_LINE:
             begin = end - KEPT
             file.left_out += begin - file.fed
-        data = os.pread(file.handle, end - begin, begin)
+        # A file that was cut while its program wrote on has a hole before the text.
+        data = os.pread(file.handle, end - begin, begin).lstrip(b"\0")
         if begin != file.fed:
-            # What a sparse file has before its text, and all but the last frame of a progress bar.
-            data = data.rstrip(b"\r\n").lstrip(b"\0").rpartition(b"\r")[2] + b"\n"
+            # Of a progress bar the last frame.
+            data = data.rstrip(b"\r\n").rpartition(b"\r")[2] + b"\n"
             name = printable(file.log)
             print(f"{name}: {begin - file.fed} bytes at {file.fed} are left out, a line too long", file=sys.stderr)
         elif not data.endswith(b"\n"):
@@ -829,12 +839,13 @@ def copy_path(path: str) -> str:
     return "/".join(names)
 
 
-def data_after(handle: int, offset: int) -> int:
-    """First offset from one on that is not in a hole of a sparse file."""
+def data_after(handle: int, offset: int, length: int) -> int:
+    """First offset from one on that is not in a hole of a sparse file; the file's length where only a hole follows."""
     try:
         return os.lseek(handle, offset, os.SEEK_DATA)
-    except (OSError, AttributeError):  # only a hole follows, or the file system does not know
-        return offset
+    except (OSError, AttributeError) as error:
+        # Else the file system does not know.
+        return length if getattr(error, "errno", None) == errno.ENXIO else offset
 
 
 def head_of(handle: int, size: int) -> tuple[int, str]:
