@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import threading
 import time
 from pathlib import Path
 
@@ -547,3 +548,135 @@ def test_hole_before_the_text_is_left_out(node, hole):
     node.shipped = {}
     node.start()
     assert node.pass_on().get("worker-0.log", []) == []
+
+
+def test_file_with_the_inode_of_a_forgotten_one_is_known(node, monkeypatch):
+    monkeypatch.setattr(logfiles, "QUIET", 0)
+    write(node.logs / "worker-0.log", ["new"])
+    write(node.logs / "worker-0.log.1", ["old"], age=9)
+    files = node.start()
+    monkeypatch.setattr(files, "_delivered", lambda _now: True)
+    node.pass_on()
+    files.retire()
+    files.retire()
+    source = files.sources[0]
+    old = source.seen[f"{node.logs}/worker-0.log.1"][1]
+    assert old.done
+    (node.logs / "worker-0.log.1").unlink()
+    write(node.logs / "worker-1.log", ["other"])
+    status = (node.logs / "worker-1.log").stat()
+    # Whether the file system gives the number again is its own affair.
+    del source.files[old.key]
+    old.key = (status.st_dev, status.st_ino)
+    source.files[old.key] = old
+    assert node.pass_on()["worker-1.log"] == ["other"]
+    assert source.files[old.key].current
+    (node.logs / "worker-1.log").unlink()
+    files.scan()
+    files.retire()
+    files.retire()
+    assert list(source.logs) == [f"{node.logs}/worker-0.log"]
+
+
+def test_what_is_written_while_a_file_is_closed_is_shipped(node, monkeypatch):
+    monkeypatch.setattr(logfiles, "QUIET", 0)
+    write(node.logs / "worker-0.log", ["new"])
+    write(node.logs / "worker-0.log.1", ["old"], age=9)
+    files = node.start()
+    node.pass_on()
+    files.retire()
+
+    def delivered(_now):
+        write(node.logs / "worker-0.log.1", ["late"])
+        return True
+
+    monkeypatch.setattr(files, "_delivered", delivered)
+    files.retire()
+    assert sorted(node.pass_on()["worker-0.log"]) == ["late", "new", "old"]
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nx", b"nothing", b"", None])
+def test_agent_that_ends_while_it_is_asked(node, answer):
+    files = node.start()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        files.port = server.getsockname()[1]
+        if answer is not None:
+            thread = threading.Thread(target=lambda: answered(server, answer))
+            thread.start()
+            assert files._repeated() is None
+            thread.join()
+    if answer is None:
+        assert files._repeated() is None
+
+
+def answered(server: socket.socket, answer: bytes) -> None:
+    """Answer one request."""
+    connection, _ = server.accept()
+    with connection:
+        connection.recv(9999)
+        connection.sendall(answer)
+
+
+def test_counter_that_is_no_number(node):
+    files = node.start()
+    body = b"promtail_batch_retries_total{} many\n"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        files.port = server.getsockname()[1]
+        head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        thread = threading.Thread(target=lambda: answered(server, head + body))
+        thread.start()
+        assert files._repeated() is None
+        thread.join()
+
+
+def test_folder_is_no_log_whose_rotated_files_these_are(node):
+    node.settings["paths"] = [f"{node.logs}/*"]
+    (node.logs / "rank").mkdir()
+    write(node.logs / "rank.0", ["0"])
+    write(node.logs / "rank.1", ["1"])
+    node.start()
+    assert node.pass_on() == {"rank.0": ["0"], "rank.1": ["1"]}
+
+
+@pytest.mark.parametrize(
+    "damage", [{"read": -5}, {"head": [-3, ""]}, {"head": [1 << 60, ""]}, {"read": 1e999}, {"key": [1e999, 1]}]
+)
+def test_numbers_that_cannot_be_are_damage(node, damage):
+    write(node.logs / "worker-0.log", ["1"])
+    node.start().save(clean=False)
+    known = json.loads((node.state / "files.json").read_text())
+    known["files"][0].update(damage)
+    for name in ("files.json", "started.json"):
+        (node.state / name).write_text(json.dumps(known))
+    node.start()
+    assert node.pass_on() == {"worker-0.log": ["1"]}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can play several accounts")
+def test_folder_to_follow_that_was_exchanged_for_a_link(node, tmp_path):
+    shared = tmp_path / "shared"
+    for name in ("alice", "bob"):
+        (shared / name).mkdir(parents=True)
+        write(shared / name / "x.log", [name])
+    os.chown(shared, 1234, 1234)
+    for name in ("alice", "bob"):
+        (node.logs / f"worker-{name}.log").symlink_to(shared / name / "x.log")
+    node.settings["follow"] = [str(shared / "alice")]
+    node.start()
+    assert node.pass_on() == {"worker-alice.log": ["alice"]}
+    node.files.end(clean=True)
+    (shared / "alice").rename(shared / "alice.old")
+    (shared / "alice").symlink_to("bob")
+    os.chown(shared / "alice", 1234, 1234, follow_symlinks=False)
+    node.shipped = {}
+    node.start()
+    assert node.pass_on() == {}
+    assert "a link in `follow`" in node.refused()["alice"]
+
+
+@pytest.mark.parametrize("names", [("x\udcff", "x\\xff"), ("a\nb", "a\\x0ab")])
+def test_names_that_would_look_alike_have_copies_of_their_own(node, names):
+    for name in names:
+        write(node.logs / f"worker-{name}.log", [ascii(name)])
+    node.start()
+    assert sorted(line for lines in node.pass_on().values() for line in lines) == sorted(map(ascii, names))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import http.client
 import json
 import os
 import re
@@ -72,7 +73,7 @@ def unrotated(name: str, pattern: re.Pattern[str], names: set[str]) -> str | Non
     Parameters:
         name: the file's name.
         pattern: expression of the names that are watched.
-        names: all names in the folder.
+        names: names of all files in the folder.
     """
     if name.endswith(PACKED):
         return None
@@ -330,6 +331,11 @@ class Source:
             unknown,
         )
 
+    def forget(self, file: Generation) -> None:
+        """Know a file no longer; another one may have its inode by now."""
+        if self.files.get(file.key) is file:
+            del self.files[file.key]
+
 
 class LogFiles:
     """The logs of all sources.
@@ -381,7 +387,7 @@ class LogFiles:
             except FileNotFoundError:
                 if path.name == STATE:  # somebody wants all to be read again
                     return True
-            except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+            except (OSError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
                 print(f"{path} is damaged ({str(error)[:80]})", file=sys.stderr)
                 for source in self.sources:
                     source.files.clear()
@@ -401,6 +407,8 @@ class LogFiles:
                     int(entry["started"]),
                     int(entry["left_out"]),
                 )
+                if file.read < 0 or not 0 <= file.head[0] <= HEAD:
+                    raise ValueError(f"read {file.read}, head {file.head[0]}")
                 source.files[file.key] = file
 
     def _set_back(self, clean: bool) -> None:
@@ -435,8 +443,7 @@ class LogFiles:
         zones = {source.name: self._zones(source) for source in self.sources}
         common = [zone for found in zones.values() for zone in found.values()]
         for source in self.sources:
-            follow = [resolve(folder)[0] for folder in source.follow]
-            self._scan(source, zones[source.name], common, follow)
+            self._scan(source, zones[source.name], common, self._followed(source))
 
     def _zones(self, source: Source) -> dict[str, str]:
         """Folder of each pattern that may be looked into, links of root followed.
@@ -452,14 +459,26 @@ class LogFiles:
                 continue
             if link:
                 target = os.path.realpath(fixed)
-                if not within(target + "/", [resolve(folder)[0] for folder in source.follow]):
+                if not within(target + "/", self._followed(source)):
                     self.refused[link] = (
-                        f"a link to {target} in the path of the source {source.name}; `follow` allows it"
+                        f"a link to {printable(target)} in the path of the source {source.name}; `follow` allows it"
                     )
                     continue
                 zone = target
             zones[pattern] = zone
         return zones
+
+    def _followed(self, source: Source) -> list[str]:
+        """Folders into which links of a source may lead; none that another account can exchange for a link."""
+        found = []
+        for folder in source.follow:
+            with suppress(OSError):  # it changes just now
+                path, link = resolve(folder)
+                if link:
+                    self.refused[link] = f"a link in `follow` of the source {source.name}; name the folder itself"
+                else:
+                    found.append(path)
+        return found
 
     def _scan(self, source: Source, zones: dict[str, str], common: list[str], follow: list[str]) -> None:
         """Find the files of one source.
@@ -501,7 +520,7 @@ class LogFiles:
         present = {id(file) for _inode, file in found.values()}
         for _inode, file in source.seen.values():
             if file.done and id(file) not in present:
-                source.files.pop(file.key, None)
+                source.forget(file)
         source.seen = found
         self._name(source, found)
 
@@ -703,7 +722,7 @@ class LogFiles:
         for log in silent:
             log.close()
         for source, path, file in old:
-            file.done, file.size = True, file.length()
+            file.done, file.size = True, file.read  # it may have grown by now
             os.close(file.handle)
             file.handle = None
             log = source.logs[path]
@@ -712,7 +731,7 @@ class LogFiles:
                 log.close()
                 del source.logs[path]
             if id(file) not in {id(known) for _inode, known in source.seen.values()}:
-                del source.files[file.key]
+                source.forget(file)
 
     def _delivered(self, now: float) -> bool:
         """Whether the agent has repeated no request for `QUIET` seconds."""
@@ -729,9 +748,10 @@ class LogFiles:
         try:
             with DIRECT.open(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
                 lines = answer.read().decode("utf-8", "replace").splitlines()
-        except (OSError, ValueError):
+            counts = [line.rpartition(" ")[2] for line in lines if line.startswith("promtail_batch_retries_total")]
+            return sum(float(count) for count in counts)
+        except (OSError, ValueError, http.client.HTTPException):  # it ends just now
             return None
-        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("promtail_batch_retries_total"))
 
     def save(self, clean: bool) -> None:
         """Keep what was read for the next start.
@@ -873,7 +893,7 @@ def listed(pattern: str) -> Iterator[tuple[str, str, int, bool]]:
                 found = {entry.name: entry for entry in entries}
         except OSError:
             continue
-        names = set(found)
+        names = {entry.name for entry in found.values() if not entry.is_dir(follow_symlinks=False)}
         for entry in found.values():
             if (base := unrotated(entry.name, name, names)) is not None:
                 path = os.path.join(folder, entry.name)
