@@ -150,10 +150,12 @@ def check(pattern: str) -> None:
     """Read a pattern.
 
     Raises:
-        PatternError: it cannot be read.
+        PatternError: it cannot be read, or it has the name `.` or `..`, which no log file's path has.
     """
     for found in alternatives(pattern):
         for name in found.strip("/").split("/"):
+            if name in (".", ".."):
+                raise PatternError(f"it has the name {name} in it; write the path without")
             name_expression(name)
 
 

@@ -39,7 +39,7 @@ def test_matches(pattern, path, fits):
     assert globs.matches(pattern, path) is fits
 
 
-@pytest.mark.parametrize("pattern", ["/a/[", "/a/[]", "/a/{b", "/a/{b,{c}", "/a/b\\", "/a/[a"])
+@pytest.mark.parametrize("pattern", ["/a/[", "/a/[]", "/a/{b", "/a/{b,{c}", "/a/b\\", "/a/[a", "/a/../b", "/a/{.,b}/c"])
 def test_pattern_that_cannot_be_read(pattern):
     with pytest.raises(globs.PatternError):
         globs.check(pattern)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
+import resource
 import socket
 import threading
 import time
@@ -30,7 +33,7 @@ class Node:
         self.settings = {"name": "w", "paths": [f"{self.logs}/worker-*.log"], "entry_start": START}
         self.files: logfiles.LogFiles | None = None
         self.shipped: dict[str, list[str]] = {}
-        self.offsets: dict[str, tuple[int, int]] = {}
+        self.offsets: dict[str, tuple[float | None, int]] = {}
 
     def start(self) -> logfiles.LogFiles:
         """Start the program anew."""
@@ -53,18 +56,19 @@ class Node:
     def read(self) -> None:
         """The agent reads the copies, and saves how far."""
         saved = {}
+        # Other than tmpfs, this file system gives an inode to the next file; Promtail keeps the old one open meanwhile.
+        begun = {str(log.copy): log.begun for source in self.files.sources for log in source.logs.values()}
         for copy in sorted((self.run / "files").rglob("*")):
             if copy.is_file():
-                inode, offset = self.offsets.get(str(copy), (0, 0))
-                status = copy.stat()
-                offset = offset if inode == status.st_ino and offset <= status.st_size else 0
+                known, offset = self.offsets.get(str(copy), (None, 0))
+                offset = offset if known == begun.get(str(copy)) and offset <= copy.stat().st_size else 0
                 with copy.open("rb") as file:
                     file.seek(offset)
                     text = file.read()
                 assert text.endswith(b"\n") or not text
                 log = str(copy).removeprefix(f"{self.run}/files/w")
                 self.shipped.setdefault(log, []).extend(text.decode("utf-8", "replace").splitlines())
-                self.offsets[str(copy)] = (status.st_ino, offset + len(text))
+                self.offsets[str(copy)] = (begun.get(str(copy)), offset + len(text))
                 saved[str(copy)] = str(offset + len(text))
         positions.replace(self.run / "positions.yaml", json.dumps({"positions": saved}))
         self.files.feed(all_logs=True)
@@ -680,3 +684,202 @@ def test_names_that_would_look_alike_have_copies_of_their_own(node, names):
         write(node.logs / f"worker-{name}.log", [ascii(name)])
     node.start()
     assert sorted(line for lines in node.pass_on().values() for line in lines) == sorted(map(ascii, names))
+
+
+def test_too_many_files_are_refused_and_the_others_stay_known(node):
+    for number in range(60):
+        write(node.logs / f"worker-{number}.log", ["1"])
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = max(int(name) for name in os.listdir("/dev/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + logfiles.SPARE + 40, limits[1]))
+    try:
+        node.start()
+        first = node.pass_on()
+        assert 0 < len(first) < 60
+        assert set(node.refused().values()) <= {"too many open files", "it cannot be copied: Too many open files"}
+        known = dict(node.files.sources[0].seen)
+        assert node.pass_on() == first
+        assert node.files.sources[0].seen == known
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert len(node.pass_on()) == 60
+    assert all(lines == ["1"] for lines in node.shipped.values())
+
+
+def test_device_whose_number_has_changed(node):
+    write(node.logs / "worker-0.log", ["1"])
+    write(node.logs / "worker-0.log.1", ["0"], age=9)
+    node.start()
+    node.pass_on()
+    node.files.end(clean=True)
+    known = json.loads((node.state / "files.json").read_text())
+    for entry in known["files"]:
+        entry["key"][0] += 1
+    (node.state / "files.json").write_text(json.dumps(known))
+    write(node.logs / "worker-0.log", ["2"])
+    node.shipped = {}
+    node.start()
+    assert node.pass_on() == {"worker-0.log": ["2"]}
+    assert len(node.files.sources[0].files) == 2
+
+
+def test_copies_that_are_read_make_room(node, monkeypatch):
+    monkeypatch.setattr(logfiles, "WAITING", 1 << 20)
+    for number in range(20):
+        write(node.logs / f"worker-{number}.log", ["x" * 99] * 2000)
+    node.start()
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
+        node.feed()
+        node.read()
+        held = sum(log.written for log in node.files.sources[0].logs.values())
+        if held <= 1 << 20 and sum(map(len, node.shipped.values())) == 20 * 2000:
+            break
+        time.sleep(0.05)
+    assert held <= 1 << 20
+    assert {name: len(lines) for name, lines in node.pass_on().items()} == {f"worker-{n}.log": 2000 for n in range(20)}
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_any_sequence_of_what_programs_and_services_do(node, monkeypatch, seed):
+    """Every line that was there at two looks arrives, in the order of its file, and once where all stops were clean"""
+    monkeypatch.setattr(logfiles, "UNFINISHED", 0)
+    monkeypatch.setattr(logfiles, "LARGEST", 4 << 10)
+    monkeypatch.setattr(logfiles, "WAITING", 8 << 10)
+    monkeypatch.setattr(positions, "REWIND", 500)
+    monkeypatch.setattr(logfiles.Log, "roll", at_once)
+    print(f"seed {seed}")
+    chance, written, number, clean_only = random.Random(seed), {}, 0, seed % 2 == 0  # noqa: S311
+    logs = [node.logs / f"worker-{name}.log" for name in "ab"]
+    node.start()
+    for _step in range(120):
+        path = chance.choice(logs)
+        what = chance.choice(["append"] * 8 + ["rotate", "truncate", "delete", "look", "look", "read", "start"])
+        if what == "append":
+            count = chance.choice([1, 5, 40])
+            text = [f"2026-{path.name[7]}-{number + n:06d} {'x' * chance.randrange(60)}" for n in range(count)]
+            number += count
+            write(path, text)
+            written.setdefault(path.name, []).extend(text)
+        elif what == "rotate" and path.exists():
+            for old in range(40, 0, -1):
+                if (one := path.with_name(f"{path.name}.{old}")).exists():
+                    one.rename(path.with_name(f"{path.name}.{old + 1}"))
+            path.rename(f"{path}.1")
+        elif what in ("truncate", "delete") and path.exists():
+            node.pass_on()  # else lines go that nobody has seen
+            os.truncate(path, 0) if what == "truncate" else path.unlink()
+            node.feed()
+        elif what == "look":
+            node.feed()
+        elif what == "read":
+            node.read()
+        elif what == "start":
+            clean = clean_only or chance.random() < 0.5
+            if clean:
+                node.files.end(clean=True)
+            else:
+                node.files.save(clean=False)
+            for source in node.files.sources:
+                for log in source.logs.values():
+                    for file in log.generations:
+                        os.close(file.handle)
+            node.start()
+    node.pass_on()
+    shipped = {name: lines for name, lines in node.pass_on().items() if lines}
+    for name, lines in written.items():
+        once = list(dict.fromkeys(shipped[name]))
+        assert once == lines, f"{set(lines) - set(once)} of {name} is missing, or the order is another one"
+        assert not clean_only or shipped[name] == lines
+
+
+def at_once(log: logfiles.Log, _now: float, _largest: int) -> None:
+    """Roll as soon as the agent has read all: this one sees a new copy at once."""
+    if log.handle is not None and log.written and log.consumed == log.written:
+        log._open()
+
+
+def test_inode_of_an_empty_file_says_nothing_about_the_next_one(node):
+    write(node.logs / "worker-0.log", [])
+    node.start()
+    node.files.end(clean=True)
+    (node.logs / "worker-0.log").unlink()
+    write(node.logs / "worker-1.log", ["1"])
+    status = (node.logs / "worker-1.log").stat()
+    known = json.loads((node.state / "files.json").read_text())
+    known["files"][0]["key"] = [status.st_dev, status.st_ino]
+    (node.state / "files.json").write_text(json.dumps(known))
+    node.start()
+    assert node.pass_on() == {"worker-1.log": ["1"]}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can play several accounts")
+def test_account_that_swaps_all_the_time_gets_nothing_and_stops_nothing(node, tmp_path):
+    """Two seconds of links, folders, FIFOs and hard links that come and go under the watched names"""
+    secret = tmp_path / "secret"
+    secret.mkdir(mode=0o700)
+    write(secret / "worker-x.log", ["SECRET"])
+    node.settings["paths"] = [f"{node.logs}/**/worker-*.log"]
+    for folder in (node.logs, node.logs / "sub"):
+        folder.mkdir(exist_ok=True)
+        os.chown(folder, 1234, 1234)
+    done = threading.Event()
+
+    def swap(seed: int) -> None:
+        chance, number = random.Random(seed), 0  # noqa: S311
+        while not done.is_set():
+            number += 1
+            made = node.logs / f".{seed}"
+            try:
+                kind = chance.choice(["link", "folder", "fifo", "hard", "file", "swap", "gone"])
+                if kind in ("link", "folder"):
+                    made.symlink_to(secret / "worker-x.log" if kind == "link" else secret)
+                    os.chown(made, 1234, 1234, follow_symlinks=False)
+                elif kind == "fifo":
+                    os.mkfifo(made)
+                elif kind == "hard":
+                    os.link(secret / "worker-x.log", made)
+                elif kind == "file":
+                    with made.open("x") as file:
+                        file.write(f"{number}\n")
+                elif kind == "swap":
+                    (node.logs / "sub").rename(made)
+                    (node.logs / "sub").symlink_to(secret)
+                    (node.logs / "sub").unlink()
+                    made.rename(node.logs / "sub")
+                    continue
+                if made.is_symlink() or made.exists():
+                    made.rename(node.logs / chance.choice(["worker-a.log", "worker-b.log", "sub/worker-x.log"]))
+            except OSError:
+                with contextlib.suppress(OSError):
+                    made.unlink()
+
+    threads = [threading.Thread(target=swap, args=(seed,)) for seed in (1, 2)]
+    write(node.logs / "worker-own.log", ["own"])
+    node.start()
+    for thread in threads:
+        thread.start()
+    try:
+        end = time.monotonic() + 2
+        while time.monotonic() < end:
+            node.feed()
+            node.read()
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    shipped = {line for lines in node.pass_on().values() for line in lines}
+    assert "own" in shipped
+    assert "SECRET" not in shipped
+    files = [file for log in node.files.sources[0].logs.values() for file in log.generations]
+    copies = [log for log in node.files.sources[0].logs.values() if log.handle is not None]
+    opened = [path for path in map(target, os.listdir("/dev/fd")) if path.startswith(str(tmp_path))]
+    assert len(opened) == len(files) + len(copies)
+
+
+def target(number: str) -> str:
+    """What an open file of this process is; empty when it is closed by now."""
+    try:
+        return os.readlink(f"/dev/fd/{number}")
+    except OSError:
+        return ""

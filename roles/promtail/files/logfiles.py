@@ -17,6 +17,7 @@ import http.client
 import json
 import os
 import re
+import resource
 import sys
 import time
 import urllib.parse
@@ -37,6 +38,7 @@ HEAD = 1024  # bytes by which a file is known again
 CHUNK = 256 << 10  # bytes that are copied at a time
 LARGEST = 32 << 20  # bytes of one copy
 WAITING = 48 << 20  # bytes of all copies that the agent has not read yet
+SPARE = 32  # file descriptors that no log and no copy gets: without any, folders would look empty
 ROLL = 1 << 20  # bytes of a copy that is read to its end, at which a new one is begun
 LONGEST_LINE = 8 << 20  # bytes; the agent needs several times a line's size to read it
 SEARCHED = 64 << 20  # bytes of one file that are searched for the end of a line before it is the others' turn
@@ -215,9 +217,12 @@ class Log:
         # Not in the folder of the copy, where the agent looks for files.
         handle = os.open(self.partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
+            if is_last(handle):
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             os.replace(self.partial, self.copy)
         except OSError:
             os.close(handle)
+            positions.remove(self.partial)
             raise
         self._forget(handle)
 
@@ -272,15 +277,19 @@ class Log:
         elif self.read_since is None:
             self.read_since = now
 
-    def roll(self, now: float) -> None:
+    def roll(self, now: float, largest: int) -> None:
         """Begin a new copy where this one has become large, and has been read to its end for a moment.
 
         The agent notices a new file of the name only while it waits at the end of the old one (grafana/tail,
         polling.go).
+
+        Parameters:
+            now: the monotonic clock.
+            largest: bytes up to which a copy stays.
         """
         if (
             self.handle is not None
-            and self.written > ROLL
+            and self.written > largest
             and self.read_since is not None
             and now - self.read_since > 0.2
         ):
@@ -299,6 +308,7 @@ class Source:
         starts: expressions of a line that begins an entry; none where each line is one, or where it is not known.
         unknown_start: whether entries have several lines and their beginning cannot be recognised.
         files: all files that are known, by device and inode.
+        restored: those of them that are known from the last run, by inode.
         logs: logs with open files, by their path.
         seen: what was found by the last scan: inode and file by path.
     """
@@ -310,6 +320,7 @@ class Source:
     starts: list[re.Pattern[str]]
     unknown_start: bool
     files: dict[tuple[int, int], Generation] = field(default_factory=dict)
+    restored: dict[int, list[Generation]] = field(default_factory=dict)
     logs: dict[str, Log] = field(default_factory=dict)
     seen: dict[str, tuple[int, Generation]] = field(default_factory=dict)
 
@@ -330,6 +341,23 @@ class Source:
             starts,
             unknown,
         )
+
+    def known_before(self, handle: int, log: str, key: tuple[int, int]) -> Generation | None:
+        """File of the last run whose file system has got another number of its device, as btrfs and NFS do at a boot.
+
+        Parameters:
+            handle: the open file.
+            log: path of the log that it is or was.
+            key: its device and inode.
+        """
+        for file in self.restored.get(key[1], []):
+            lost = file.handle is None and file.log == log and self.files.get(file.key) is file
+            if lost and file.head[0] and head_of(handle, file.head[0]) == file.head:
+                del self.files[file.key]
+                file.key = key
+                self.files[key] = file
+                return file
+        return None
 
     def forget(self, file: Generation) -> None:
         """Know a file no longer; another one may have its inode by now."""
@@ -391,6 +419,7 @@ class LogFiles:
                 print(f"{path} is damaged ({str(error)[:80]})", file=sys.stderr)
                 for source in self.sources:
                     source.files.clear()
+                    source.restored.clear()
         return False
 
     def _remember(self, entry: dict) -> None:
@@ -410,6 +439,7 @@ class LogFiles:
                 if file.read < 0 or not 0 <= file.head[0] <= HEAD:
                     raise ValueError(f"read {file.read}, head {file.head[0]}")
                 source.files[file.key] = file
+                source.restored.setdefault(file.key[1], []).append(file)
 
     def _set_back(self, clean: bool) -> None:
         """Decide where each file is copied from: where the agent stopped reading, or before, where it was killed.
@@ -508,6 +538,10 @@ class LogFiles:
                     if str(error):
                         self.refused[path] = str(error)
                     continue
+                if is_last(handle):
+                    os.close(handle)
+                    self.refused[path] = os.strerror(errno.EMFILE).lower()
+                    continue
                 fresh.append(((is_link, path == log, status.st_mtime), path, log, inode, handle, status))
         self._name(source, found)
         # What is a link comes last: its target may be watched itself. A log comes after its older generations.
@@ -543,10 +577,11 @@ class LogFiles:
         """
         key = (status.st_dev, status.st_ino)
         file = source.files.get(key)
-        if file and file.handle is None and head_of(handle, file.head[0]) != file.head:
-            # Another file has got the inode.
+        if file and file.handle is None and (not file.head[0] or head_of(handle, file.head[0]) != file.head):
+            # Another file has got the inode, or one of which nothing was known.
             del source.files[key]
             file = None
+        file = file or source.known_before(handle, log, key)
         if file and (file.handle is not None or (file.done and file.size == status.st_size)):
             os.close(handle)
             return file
@@ -559,7 +594,7 @@ class LogFiles:
         owner = source.logs.get(file.log)
         if owner is None:
             copy = Path(f"{self.folder}/{urllib.parse.quote(source.name, safe='')}{copy_path(file.log)}")
-            owner = source.logs[file.log] = Log(copy, self.folder / ".new")
+            owner = source.logs[file.log] = Log(copy, self.folder / "%new")  # no name of a source becomes that
         owner.grew = time.monotonic()
         # One that was rotated away before it was seen comes before the log.
         late = path != log and owner.generations and owner.generations[-1].current
@@ -578,17 +613,18 @@ class LogFiles:
         now = time.monotonic()
         logs = [(path, log) for source in self.sources for path, log in source.logs.items()]
         read = self._read() if any(log.pieces for _path, log in logs) else {}
-        waiting = 0
+        waiting = held = 0
         for _path, log in logs:
             if log.pieces:
                 log.agent_read(read.get(str(log.copy), log.consumed), self._positions[0][1] / 1e9, now)
             waiting += log.written - log.consumed
+            held += log.written
         lively = False
         for path, log in logs:
             if not all_logs and now - log.grew > LIVELY:
                 continue
             try:
-                log.roll(now)
+                log.roll(now, ROLL if held < WAITING else 0)
                 waiting += self._feed(log, WAITING - waiting, now)
             except OSError as error:  # no space for the copy, or a path that is too long with the folder of copies
                 self.refused[path] = f"it cannot be copied: {error.strerror}"
@@ -847,6 +883,12 @@ def copied_before(handle: int, generations: list[Generation]) -> int:
             if tail and head_of(handle, head[0]) == head and os.pread(handle, len(tail), fed - len(tail)) == tail:
                 return fed
     return 0
+
+
+def is_last(handle: int) -> bool:
+    """Whether this process can open few more files than this one."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return limit != resource.RLIM_INFINITY and handle >= limit - SPARE
 
 
 def copy_path(path: str) -> str:
