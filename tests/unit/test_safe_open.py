@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import signal
 import subprocess
+import sys
 import threading
 import time
 
@@ -143,32 +142,34 @@ def test_every_path_is_shown_as_one_line_of_its_own(name, shown):
     assert safe_open.printable(os.fsdecode(name)) == shown
 
 
+LEASE = f"""
+import fcntl, os, signal, sys
+handle = os.open(sys.argv[1], os.O_RDWR)
+os.setuid({SMOL})
+signal.signal(signal.SIGIO, signal.SIG_IGN)
+fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
 def test_lease_of_an_account_does_not_stop_the_program(place):
     path = place / "logs/own.log"
-    ready, told = os.pipe()
-    child = os.fork()
-    if not child:
-        handle = os.open(path, os.O_RDWR)
-        os.setuid(SMOL)
-        signal.signal(signal.SIGIO, signal.SIG_IGN)
-        try:
-            fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-            os.write(told, b"y")
-        except OSError:  # a file system without leases
-            os.write(told, b"n")
-        time.sleep(30)
-        os._exit(0)
+    process = subprocess.Popen(
+        [sys.executable, "-c", LEASE, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
     try:
-        if os.read(ready, 1) == b"n":
+        if process.stdout.readline() != "held\n":
             pytest.skip("this file system has no leases")
         before = time.monotonic()
         assert opened(path, place / "logs") == os.strerror(errno.EAGAIN).lower()
         assert time.monotonic() - before < 5
     finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        os.close(ready)
-        os.close(told)
+        process.communicate("")
 
 
 def test_path_in_the_mounts_of_another_process(place):
