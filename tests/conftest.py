@@ -10,7 +10,7 @@ import pytest
 import yaml
 from ansible.plugins.loader import init_plugin_loader
 
-from lab import hosts
+from lab import engine, hosts
 from lab.config import STATE
 from tests.lab.harness import Lab
 
@@ -32,6 +32,7 @@ def any_lab() -> Iterator[Lab]:
 @pytest.fixture(scope="session")
 def fresh_lab() -> Iterator[Lab]:
     """Hosts on which nothing was deployed yet."""
+    engine.ensure()
     hosts.down()
     hosts.up()
     yield Lab()
@@ -51,6 +52,11 @@ def lab(fresh_lab: Lab) -> Lab:
 def artifacts() -> dict:
     """Variables of the roles that make them install from the artifacts folder."""
     return yaml.safe_load((STATE / "vars.yml").read_text())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run what wants fresh hosts before what deploys on them; pytest alone goes by the names of the files."""
+    items.sort(key=lambda item: "any_lab" in item.fixturenames or "lab" in item.fixturenames)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

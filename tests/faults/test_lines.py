@@ -121,8 +121,10 @@ def test_disk_of_the_mini_is_full(cluster, training):
     cluster.on(
         MINI,
         f"""systemctl stop promtail
-        mount -t tmpfs -o size=64k tmpfs /mnt && cp -a {state}/. /mnt/ && umount /mnt || exit 1
-        mount -t tmpfs -o size=64k,mode=0750,uid=$(id -u promtail),gid=$(id -g promtail) tmpfs {state}
+        cp -a {state} /tmp/state
+        size=$(du -sk {state} | cut -f1)
+        mount -t tmpfs -o size=$((size + 64))k,mode=0750,uid=$(id -u promtail),gid=$(id -g promtail) tmpfs {state}
+        cp -a /tmp/state/. {state}/ && rm -r /tmp/state || exit 1
         systemctl start promtail
         dd if=/dev/zero of={state}/full bs=1k 2>/dev/null; true""",
     )

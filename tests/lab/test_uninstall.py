@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
+
 from tests.lab.harness import CONTROLLER, DUMMY, LOGS, MINIS, Lab, release
 
 AGENT = """
@@ -14,6 +18,13 @@ STORE = """
         /etc/systemd/system/*/smolcluster-logging.service 2>/dev/null
     docker ps --all --quiet; docker volume ls --quiet; docker network ls --quiet --filter type=custom
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def deployed_again(lab: Lab) -> Iterator[None]:
+    """The tests of other files find everything deployed."""
+    yield
+    lab.deploy()
 
 
 def test_uninstall_leaves_nothing_of_ours_and_everything_else(lab: Lab):
