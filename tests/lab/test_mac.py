@@ -152,7 +152,7 @@ def test_verify_and_status(mac: Mac):
         assert f"it was stopped. `sudo launchctl bootstrap system {PLIST}` on the node starts it" in play.output
         play = mac.play("playbooks/verify.yml", "--limit", MAC.name)
         assert play.code != 0
-        assert f"the agent does not run; `sudo tail {OWN_LOGS}/promtail.log` says why" in play.output
+        assert f"the agent does not run. `sudo tail {OWN_LOGS}/promtail.log` shows its log" in play.output
     finally:
         mac.one()
 
