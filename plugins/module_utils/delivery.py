@@ -29,6 +29,8 @@ from itertools import islice
 from typing import Any
 
 from ansible_collections.smolcluster.logging.plugins.module_utils import globs, host, loki, watch
+from ansible_collections.smolcluster.logging.plugins.module_utils.agents.registry import AGENTS
+from ansible_collections.smolcluster.logging.plugins.module_utils.layout import layout_of
 from ansible_collections.smolcluster.logging.plugins.module_utils.metrics import AgentError, Metrics, fetch
 from ansible_collections.smolcluster.logging.plugins.module_utils.probe_file import (
     OwnFile,
@@ -36,12 +38,10 @@ from ansible_collections.smolcluster.logging.plugins.module_utils.probe_file imp
     candidates,
     unprovable,
 )
-from ansible_collections.smolcluster.logging.plugins.module_utils.service import ABSENT
+from ansible_collections.smolcluster.logging.plugins.module_utils.services.base import ABSENT
 from ansible_collections.smolcluster.logging.plugins.module_utils.source_folders import FolderError
 from ansible_collections.smolcluster.logging.plugins.module_utils.watch import printable
 
-# Seconds; Loki refuses what is further in the future (creation_grace_period of the role docker_loki_grafana).
-FUTURE = 4200
 DAY = 86400
 # How long the agent's counters may take to follow: it looks for new files every 2 s, and at their sizes every 10 s.
 COUNTED = 12
@@ -50,8 +50,6 @@ NEAR = 5
 ZONES = 26 * 3600
 # How far back Loki searches by default, less a day (max_query_length of 721h).
 OLDEST = 29 * DAY
-# What Promtail writes when Loki does not take a batch, clients/pkg/promtail/client/client.go.
-UNDELIVERED = ("error sending batch, will retry", "final error sending batch")
 PROBLEM = re.compile(r"level=(warn|error)|^error|permission denied|operation not permitted|no such file", re.IGNORECASE)
 
 # Stages of Promtail that leave a line's text, its labels `node` and `filename` and its way to Loki alone.
@@ -120,8 +118,9 @@ def sample_of(stages: list[Any], sample: str) -> str:
 
 @dataclass
 class Options:
-    """What is to be proven; the options of the module `promtail_delivery`, see there."""
+    """What is to be proven; the options of the module `agent_delivery_check`, see there."""
 
+    agent: str
     loki_url: str
     http_port: int
     node: str
@@ -132,7 +131,6 @@ class Options:
     lines: int
     timeout: int
     zone: str
-    systems: dict[str, Any]
 
 
 class Probe:
@@ -145,8 +143,9 @@ class Probe:
 
     def __init__(self, options: Options, run: Callable) -> None:
         self.options = options
-        self.ours = options.systems[host.SYSTEM]
-        self.service = host.manager(run, self.ours["service"])
+        self.agent = AGENTS[options.agent]
+        self.layout = layout_of(self.agent.NAME, host.SYSTEM)
+        self.service = host.Service(run, self.layout.service)
         # A letter at the end: a name that ends in digits is that of a rotated file.
         self.marker = f"verify-{uuid.uuid4().hex[:12]}x"
         self.doubts = doubtful(options.stages)
@@ -404,31 +403,27 @@ class Probe:
             AgentError: it does not run or does not answer; the text says which.
         """
         state = self.service.state()
-        if state.phase == ABSENT:
+        if state.active_state == ABSENT:
             raise AgentError("the agent is not installed; `ansible-playbook site.yml --tags promtail` deploys it")
         if not state.pid:
-            raise AgentError(f"the agent does not run; `{self.service.words_command}` says why")
+            raise AgentError(f"the agent does not run; `{self.service.log_command}` says why")
         try:
             return fetch(self.options.http_port)
         except AgentError as error:
             raise AgentError(f"the agent runs, but {error}") from error
 
-    def counters(self, name: str, metrics: Metrics) -> dict[str, float]:
-        """Values of a counter of the file, by the label: the path of what the agent reads, which ends with its own."""
-        return {label: value for label, value in metrics.by(name, "path").items() if label.endswith(self.path)}
-
-    def read_lines(self) -> float:
+    def read_lines(self) -> int:
         """Lines of the new file that the agent has read, waited for until it has read what was written."""
         end = time.monotonic() + COUNTED
         while True:
-            lines = sum(self.counters("promtail_read_lines_total", self.metrics()).values())
+            lines = self.agent.read_lines(self.metrics(), self.path) or 0
             if lines >= len(self.written) or time.monotonic() > end:
                 return lines
             time.sleep(0.5)
 
     def report(self) -> watch.Report:
         """What the watcher of the log files reports; an empty one where there is none."""
-        return watch.report(self.ours.get("places", {}).get("report", "")) or watch.Report()
+        return watch.report(self.layout.report) or watch.Report()
 
     def refused(self, path: str) -> str:
         """Why the agent is not given a file or a folder above it; empty when nothing says so."""
@@ -447,34 +442,33 @@ class Probe:
 
     def undelivered(self) -> list[str]:
         """Lines in which the agent tells that Loki did not take what it sent."""
-        return self.said(*UNDELIVERED)
+        return self.said(self.agent.RETRIED, self.agent.REFUSED)
 
     def evidence(self) -> str:
         """The newest line of the agent's journal about the file or the delivery, to stand behind a text."""
-        lines = self.said(self.path, *UNDELIVERED)
-        return f": {lines[-1]}{host.own.hint(lines[-1])}" if lines else ""
+        lines = self.said(self.path, self.agent.RETRIED, self.agent.REFUSED)
+        return f": {lines[-1]}{host.system.hint(lines[-1])}" if lines else ""
 
     def cause(self) -> str:
         """Why lines are missing, by what is known of this file and this time; else what was looked at."""
         if refused := self.refused(self.path):
             return refused
-        metrics = self.metrics()
-        if not self.counters("promtail_read_bytes_total", metrics):
+        read = self.agent.read_lines(self.metrics(), self.path)
+        if read is None:
             named = self.said(self.path)
             if named:
-                return f"the agent does not follow {self.path}: {named[-1]}{host.own.hint(named[-1])}"
+                return f"the agent does not follow {self.path}: {named[-1]}{host.system.hint(named[-1])}"
             return (
                 f"the agent does not follow {self.path}. Looked at: its journal of this time, and the files that it is "
                 "not given; nothing about that file was found there. If promtail_sources was changed since the last "
                 "deployment: `ansible-playbook site.yml --tags promtail`"
             )
-        if self.skew > FUTURE:
+        if self.skew > loki.FUTURE:
             return f"this node's clock is {self.skew:.0f} s ahead of Loki's, which refuses such lines; set its clock"
         if lines := self.undelivered():
-            return f"the agent cannot deliver: {lines[-1]}{host.own.hint(lines[-1])}"
-        read = sum(self.counters("promtail_read_lines_total", metrics).values())
+            return f"the agent cannot deliver: {lines[-1]}{host.system.hint(lines[-1])}"
         return (
             f"{len(self.written) - len(self.found)} of {len(self.written)} lines were not found in Loki within "
-            f"{self.options.timeout} s. Looked at: the agent's metrics (it has read {read:.0f} of these lines), its "
+            f"{self.options.timeout} s. Looked at: the agent's metrics (it has read {read} of these lines), its "
             "journal of this time, and the files that it is not given; nothing was found there"
         )

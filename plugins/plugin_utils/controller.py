@@ -276,7 +276,7 @@ def problems(settings: dict[str, Any], host: dict[str, Any]) -> list[str]:
             empty), `listen` (address by the variable that sets it; without Grafana's when that is off), `ports` (port
             by the variable that sets it), `images` (list of `name`, `digest`, `file`) and `unit` (path of the role's
             systemd unit).
-        host: results of the module `controller_info`.
+        host: results of the module `log_store_info`.
     """
     found = setting_problems(settings) + address_problems(settings["listen"], host["missing_addresses"])
     if host["system"] == "Darwin":
