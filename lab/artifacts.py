@@ -20,7 +20,7 @@ from pathlib import Path
 import yaml
 
 from lab import engine, images
-from lab.config import ARTIFACTS, STATE
+from lab.config import ARTIFACTS, STATE, VARIABLES
 from lab.shell import LabError, run, step, warn
 
 RELEASES = "https://github.com/grafana/loki/releases/download"
@@ -151,7 +151,7 @@ def mac() -> dict:
     Returns:
         Variables of the role promtail for the simulated Mac.
     """
-    variables = yaml.safe_load((STATE / "vars.yml").read_text())
+    variables = yaml.safe_load(VARIABLES.read_text())
     version = variables["promtail_version"]
     source = ARTIFACTS / "releases" / f"v{version}" / f"promtail-{engine.platform()}.zip"
     # Not into the artifacts folder: it is no program for a Mac.

@@ -9,10 +9,20 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "smolcluster-logging"
 ARTIFACTS = Path(os.environ.get("LAB_ARTIFACTS") or CACHE / "artifacts")
-# Inventory and ssh_config of the running lab; the inventory in inventory/lab/ reads the same variable.
-STATE = Path(os.environ.get("LAB_STATE") or CACHE / "lab")
+# Variables that make the roles install from the artifacts folder; inventory/lab/group_vars reads them there.
+VARIABLES = ARTIFACTS / "vars.yml"
 
-NETWORK = "minilab"
+# Labs with different numbers are up at the same time and share nothing but the artifacts and the images.
+NUMBER = os.environ.get("LAB_NUMBER") or "1"
+if NUMBER not in map(str, range(1, 255)):
+    raise SystemExit(f"LAB_NUMBER is '{NUMBER}'. Set it to a number from 1 to 254.")
+SUFFIX = "" if NUMBER == "1" else NUMBER
+# Key, known_hosts and ssh_config of the running lab.
+STATE = Path(f"{os.environ.get('LAB_STATE') or CACHE / 'lab'}{SUFFIX}")
+NETWORK = f"minilab{SUFFIX}"
+# Loopback address that all ports of the lab are published on.
+ADDRESS = f"127.0.0.{NUMBER}"
+LOKI, GRAFANA = f"http://{ADDRESS}:3100", f"http://{ADDRESS}:3000"
 USER = "smol"
 
 
@@ -21,11 +31,11 @@ class Host:
     """One host of the lab.
 
     Parameters:
-        name: inventory name; the container is `minilab-<name>`.
+        name: inventory name; the container is `<NETWORK>-<name>`.
         role: `mini` or `controller` (build targets in lab/image/Dockerfile), or `mac` (lab/darwin/).
         suite: Debian's code name.
         zone: IANA name of the host's time zone.
-        ssh_port: port on the loopback address of the machine that runs the lab.
+        ssh_port: port on ADDRESS.
         ports: further ports published on that address, same number inside.
     """
 
@@ -39,7 +49,7 @@ class Host:
     @property
     def container(self) -> str:
         """Name of the container."""
-        return f"minilab-{self.name}"
+        return f"{NETWORK}-{self.name}"
 
 
 HOSTS = (

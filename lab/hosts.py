@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from lab import artifacts, images
-from lab.config import HOSTS, MAC, NETWORK, STATE, USER, Host
+from lab.config import ADDRESS, HOSTS, MAC, NETWORK, STATE, USER, VARIABLES, Host
 from lab.shell import LabError, run, step, wait_for
 
 # What systemd and a Docker engine need in a container; SYS_PTRACE lets the controller's own engine run health checks,
@@ -69,7 +69,7 @@ def start(host: Host) -> None:
         command = ["docker", "run", "--detach", f"--name={host.container}", f"--hostname={host.name}"]
         command += CONTAINERS[host.role]
         command += [f"--network={NETWORK}", f"--network-alias={host.name}", f"--label={NETWORK}"]
-        command += [f"--publish=127.0.0.1:{outside}:{inside}" for outside, inside in ports]
+        command += [f"--publish={ADDRESS}:{outside}:{inside}" for outside, inside in ports]
         if host.role.endswith("controller"):
             # overlay2 cannot lie on overlay2, so the inner engine's data needs a volume.
             command += [f"--volume={host.container}-docker:/var/lib/docker"]
@@ -77,15 +77,15 @@ def start(host: Host) -> None:
 
 
 def require_free(port: int) -> None:
-    """Make sure that nobody listens on a port of the loopback address.
+    """Make sure that nobody listens on a port of the lab's loopback address.
 
     Raises:
         LabError: somebody does.
     """
     with socket.socket() as probe:
         probe.settimeout(2)
-        if probe.connect_ex(("127.0.0.1", port)) == 0:
-            raise LabError(f"port {port} on 127.0.0.1 is taken; the lab needs it. `ss -ltnp` shows by whom.")
+        if probe.connect_ex((ADDRESS, port)) == 0:
+            raise LabError(f"port {port} on {ADDRESS} is taken; the lab needs it. `ss -ltnp` shows by whom.")
 
 
 def booted(host: Host) -> bool:
@@ -112,13 +112,12 @@ def prepare(host: Host, public_key: str) -> str:
         cat /etc/ssh/ssh_host_ed25519_key.pub
     """
     key = execute(host, "sh", "-c", script, data=public_key).split()
-    return f"[127.0.0.1]:{host.ssh_port} {key[0]} {key[1]}"
+    return f"[{ADDRESS}]:{host.ssh_port} {key[0]} {key[1]}"
 
 
 def write_variables() -> None:
-    """Fill the artifacts folder, and write variables that make the roles install from it to the state folder."""
-    STATE.mkdir(parents=True, exist_ok=True, mode=0o700)
-    (STATE / "vars.yml").write_text(yaml.safe_dump(artifacts.ensure()))
+    """Fill the artifacts folder, and write variables that make the roles install from it beside the artifacts."""
+    VARIABLES.write_text(yaml.safe_dump(artifacts.ensure()))
 
 
 def up(mac: bool = False) -> None:
@@ -128,6 +127,7 @@ def up(mac: bool = False) -> None:
         mac: whether the simulated Mac is wanted, too; one that is there already stays.
     """
     write_variables()
+    STATE.mkdir(parents=True, exist_ok=True, mode=0o700)
     hosts = (*HOSTS, MAC) if mac or state_of(MAC) != "missing" else HOSTS
     images.all_hosts(hosts)
     key = STATE / "id_ed25519"
@@ -142,14 +142,14 @@ def up(mac: bool = False) -> None:
     (STATE / "known_hosts").write_text("".join(f"{line}\n" for line in known))
     (STATE / "ssh_config").write_text(ssh_config(key, hosts))
     if MAC in hosts:
-        # inventory/lab/mac1.py gives this to Ansible.
-        (STATE / "mac1.json").write_text(json.dumps({"ansible_port": MAC.ssh_port} | artifacts.mac()))
+        # inventory/lab/hosts.py gives this to Ansible.
+        (STATE / "mac1.json").write_text(json.dumps(artifacts.mac()))
 
 
 def ssh_config(key: Path, hosts: Sequence[Host]) -> str:
     """Text of a configuration with which `ssh -F` reaches the hosts by name."""
     common = f"""Host *
-  HostName 127.0.0.1
+  HostName {ADDRESS}
   User {USER}
   IdentityFile {key}
   IdentitiesOnly yes

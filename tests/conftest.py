@@ -11,7 +11,7 @@ import yaml
 from ansible.plugins.loader import init_plugin_loader
 
 from lab import engine, hosts
-from lab.config import STATE
+from lab.config import VARIABLES
 from tests.lab.harness import Lab
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,7 +51,7 @@ def lab(fresh_lab: Lab) -> Lab:
 @pytest.fixture(scope="session")
 def artifacts() -> dict:
     """Variables of the roles that make them install from the artifacts folder."""
-    return yaml.safe_load((STATE / "vars.yml").read_text())
+    return yaml.safe_load(VARIABLES.read_text())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -81,7 +81,8 @@ def readme(role: Path) -> str:
         role: folder of the role.
     """
     specs = yaml.safe_load((role / "meta/argument_specs.yml").read_text())["argument_specs"]
-    defaults = yaml.safe_load((role / "defaults/main.yml").read_text()) or {}
+    file = role / "defaults/main.yml"
+    defaults = yaml.safe_load(file.read_text()) if file.exists() else {}
     main = specs["main"]
     example = main.get("examples") or (
         f"- name: {main['short_description']}\n"
@@ -100,8 +101,9 @@ def readme(role: Path) -> str:
     ]
     for paragraph in paragraphs(main.get("description")):
         lines += [paragraph, ""]
-    lines += ["## Variables", "", "| Variable | Type | Default | Description |", "|---|---|---|---|"]
-    lines += [*rows(main.get("options", {}), defaults), ""]
+    if main.get("options"):
+        lines += ["## Variables", "", "| Variable | Type | Default | Description |", "|---|---|---|---|"]
+        lines += [*rows(main["options"], defaults), ""]
     others = {name: spec for name, spec in specs.items() if name != "main"}
     if others:
         lines += ["## Other entry points", "", "With `tasks_from`:", ""]

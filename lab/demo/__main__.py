@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from lab.config import ROOT, STATE
+from lab.config import GRAFANA, LOKI, NUMBER, ROOT, STATE, SUFFIX
 from lab.demo import report
 from lab.shell import LabError, run, step
 from plugins.module_utils.loki import LokiError
@@ -99,11 +99,11 @@ def last_words(output: Path, count: int = 5) -> str:
 def grafana() -> str:
     """How to log in to Grafana, or why it is not there."""
     try:
-        urllib.request.urlopen("http://127.0.0.1:3000/api/health", timeout=5).close()
+        urllib.request.urlopen(f"{GRAFANA}/api/health", timeout=5).close()
     except (urllib.error.URLError, OSError):
         return "not deployed: there is no image of it here"
     variables = yaml.safe_load((ROOT / "inventory/lab/group_vars/all.yml").read_text())
-    return f"http://127.0.0.1:3000  (admin / {variables['docker_loki_grafana_grafana_admin_password']}; choose Explore)"
+    return f"{GRAFANA}  (admin / {variables['docker_loki_grafana_grafana_admin_password']}; choose Explore)"
 
 
 def main() -> int:
@@ -117,12 +117,13 @@ def main() -> int:
     except (LabError, LokiError) as error:
         print(f"demo: {error}\n`make demo` brings the lab up, deploys, and tries again.", file=sys.stderr)
         return 1
+    number = f"export LAB_NUMBER={NUMBER}; " if SUFFIX else ""
     print(f"""
 The lab is still up:
-  Loki     {report.URL}
+  Loki     {LOKI}
   Grafana  {grafana()}
   a mini   ssh -F {STATE / "ssh_config"} mini1
-Go on (first: . .venv/bin/activate):
+Go on (first: {number}. .venv/bin/activate):
   ansible-playbook -i inventory/lab playbooks/verify.yml    prove delivery again
   make lab-down                                             remove the lab""")
     return 0

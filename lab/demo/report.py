@@ -8,12 +8,12 @@ import time
 from collections import defaultdict
 from datetime import UTC, datetime
 
+from lab.config import LOKI
 from lab.loki import Entry
 from lab.loki import entries as ask
 from lab.shell import LabError
 from plugins.module_utils import loki
 
-URL = "http://127.0.0.1:3100"
 JOBS = '{job=~"smolcluster.+"}'
 WIDTH = 100
 
@@ -25,7 +25,7 @@ def clock(moment: int) -> str:
 
 def entries(query: str, start: int) -> list[Entry]:
     """Entries of a log query since `start` (nanoseconds), oldest first: time, line, labels."""
-    return ask(URL, query, start, time.time_ns() + loki.SECOND)
+    return ask(LOKI, query, start, time.time_ns() + loki.SECOND)
 
 
 def shortened(text: str, width: int) -> str:
@@ -143,7 +143,7 @@ def documented(start: int) -> None:
     ):
         heading(title)
         print(query)
-        for series in sorted(loki.instant(URL, query), key=lambda series: series["metric"].get(label, "")):
+        for series in sorted(loki.instant(LOKI, query), key=lambda series: series["metric"].get(label, "")):
             print(f"  {label} {series['metric'].get(label, '-'):10} {float(series['value'][1]):8.0f}")
 
 

@@ -32,7 +32,17 @@ RETURN = r"""
 _value: {description: Value of Promtail's C(scrape_configs)., type: list, elements: dict}
 """
 
-from ansible_collections.smolcluster.logging.plugins.plugin_utils import promtail
+from typing import Any
+
+from ansible_collections.smolcluster.logging.plugins.plugin_utils import promtail_config, sources
+
+
+def scrape_configs(
+    log_sources: list[dict[str, Any]], formats: str, node: str, zone: str, copies: str
+) -> list[dict[str, Any]]:
+    """Scrape configs of log sources; see `promtail_config.scrape_configs`."""
+    presets = [sources.preset_of(source, formats) for source in log_sources]
+    return promtail_config.scrape_configs(log_sources, presets, node, zone, copies)
 
 
 class FilterModule:
@@ -40,4 +50,4 @@ class FilterModule:
 
     def filters(self) -> dict:
         """Filters by name."""
-        return {"promtail_scrape_configs": promtail.scrape_configs}
+        return {"promtail_scrape_configs": scrape_configs}

@@ -30,6 +30,8 @@ from itertools import islice
 from typing import Any
 
 from ansible_collections.smolcluster.logging.plugins.module_utils import globs, host, loki, watch
+from ansible_collections.smolcluster.logging.plugins.module_utils.agents.registry import AGENTS
+from ansible_collections.smolcluster.logging.plugins.module_utils.layout import layout_of
 from ansible_collections.smolcluster.logging.plugins.module_utils.metrics import AgentError, Metrics, fetch
 from ansible_collections.smolcluster.logging.plugins.module_utils.probe_file import (
     OwnFile,
@@ -37,12 +39,10 @@ from ansible_collections.smolcluster.logging.plugins.module_utils.probe_file imp
     candidates,
     unprovable,
 )
-from ansible_collections.smolcluster.logging.plugins.module_utils.service import ABSENT
+from ansible_collections.smolcluster.logging.plugins.module_utils.services.base import ABSENT
 from ansible_collections.smolcluster.logging.plugins.module_utils.source_folders import FolderError
 from ansible_collections.smolcluster.logging.plugins.module_utils.watch import printable
 
-# Seconds; Loki refuses lines further in the future (creation_grace_period of the role docker_loki_grafana).
-FUTURE = 4200
 DAY = 86400
 # Seconds until the agent's counters are up to date: it looks for new files every 2 s, and at file sizes every 10 s.
 COUNTED = 12
@@ -52,8 +52,6 @@ NEAR = 5
 ZONES = 26 * 3600
 # How far back Loki searches by default, less a day (max_query_length of 721h).
 OLDEST = 29 * DAY
-# What Promtail logs when Loki does not accept a batch (clients/pkg/promtail/client/client.go).
-UNDELIVERED = ("error sending batch, will retry", "final error sending batch")
 PROBLEM = re.compile(r"level=(warn|error)|^error|permission denied|operation not permitted|no such file", re.IGNORECASE)
 
 # Stages of Promtail that change neither the text of a line nor its labels `node` and `filename`, and drop no line.
@@ -122,8 +120,9 @@ def sample_of(stages: list[Any], sample: str) -> str:
 
 @dataclass
 class Options:
-    """What to prove: the options of the module `promtail_delivery`, documented there."""
+    """What to prove: the options of the module `agent_delivery_check`, documented there."""
 
+    agent: str
     loki_url: str
     http_port: int
     node: str
@@ -134,7 +133,6 @@ class Options:
     lines: int
     timeout: int
     zone: str
-    systems: dict[str, Any]
 
 
 class Probe:
@@ -147,8 +145,9 @@ class Probe:
 
     def __init__(self, options: Options, run: Callable) -> None:
         self.options = options
-        self.ours = options.systems[host.SYSTEM]
-        self.service = host.manager(run, self.ours["service"])
+        self.agent = AGENTS[options.agent]
+        self.layout = layout_of(self.agent.NAME, host.SYSTEM)
+        self.service = host.Service(run, self.layout.service)
         # A letter at the end, because a file name that ends in digits looks like a rotated file.
         self.marker = f"verify-{uuid.uuid4().hex[:12]}x"
         self.doubts = doubtful(options.stages)
@@ -407,31 +406,27 @@ class Probe:
             AgentError: the agent does not run or does not answer; the text says which.
         """
         state = self.service.state()
-        if state.phase == ABSENT:
+        if state.active_state == ABSENT:
             raise AgentError("the agent is not installed. `ansible-playbook site.yml --tags promtail` deploys it")
         if not state.pid:
-            raise AgentError(f"the agent does not run. `{self.service.words_command}` shows its log")
+            raise AgentError(f"the agent does not run. `{self.service.log_command}` shows its log")
         try:
             return fetch(self.options.http_port)
         except AgentError as error:
             raise AgentError(f"the agent runs, but {error}") from error
 
-    def counters(self, name: str, metrics: Metrics) -> dict[str, float]:
-        """Values of a counter for the file, by the label `path` (path of the copy, which ends with the file's path)."""
-        return {label: value for label, value in metrics.by(name, "path").items() if label.endswith(self.path)}
-
-    def read_lines(self) -> float:
+    def read_lines(self) -> int:
         """Lines of the new file that the agent has read; waits until that is the number of lines written."""
         end = time.monotonic() + COUNTED
         while True:
-            lines = sum(self.counters("promtail_read_lines_total", self.metrics()).values())
+            lines = self.agent.read_lines(self.metrics(), self.path) or 0
             if lines >= len(self.written) or time.monotonic() > end:
                 return lines
             time.sleep(0.5)
 
     def report(self) -> watch.Report:
         """Report of the watcher; an empty one when there is no report."""
-        return watch.report(self.ours.get("places", {}).get("report", "")) or watch.Report()
+        return watch.report(self.layout.report) or watch.Report()
 
     def refused(self, path: str) -> str:
         """Why the watcher does not ship a file or a folder above it; empty when the report has no reason."""
@@ -450,34 +445,33 @@ class Probe:
 
     def undelivered(self) -> list[str]:
         """Log lines of the agent about batches that Loki did not accept."""
-        return self.said(*UNDELIVERED)
+        return self.said(self.agent.RETRIED, self.agent.REFUSED)
 
     def evidence(self) -> str:
         """The newest log line of the agent about the file or the delivery, as the end of a message; may be empty."""
-        lines = self.said(self.path, *UNDELIVERED)
-        return f": {lines[-1]}{host.own.hint(lines[-1])}" if lines else ""
+        lines = self.said(self.path, self.agent.RETRIED, self.agent.REFUSED)
+        return f": {lines[-1]}{host.system.hint(lines[-1])}" if lines else ""
 
     def cause(self) -> str:
         """Why lines are missing, if evidence about this file and this time shows it; else what was checked."""
         if refused := self.refused(self.path):
             return refused
-        metrics = self.metrics()
-        if not self.counters("promtail_read_bytes_total", metrics):
+        read = self.agent.read_lines(self.metrics(), self.path)
+        if read is None:
             named = self.said(self.path)
             if named:
-                return f"the agent does not follow {self.path}: {named[-1]}{host.own.hint(named[-1])}"
+                return f"the agent does not follow {self.path}: {named[-1]}{host.system.hint(named[-1])}"
             return (
                 f"the agent does not follow {self.path}. Its log of this time and the list of files that are not "
                 "shipped say nothing about that file. If promtail_sources was changed since the last deployment, run "
                 "`ansible-playbook site.yml --tags promtail`"
             )
-        if self.skew > FUTURE:
+        if self.skew > loki.FUTURE:
             return f"this node's clock is {self.skew:.0f} s ahead of Loki's, so Loki refuses its lines. Set the clock"
         if lines := self.undelivered():
-            return f"the agent cannot deliver: {lines[-1]}{host.own.hint(lines[-1])}"
-        read = sum(self.counters("promtail_read_lines_total", metrics).values())
+            return f"the agent cannot deliver: {lines[-1]}{host.system.hint(lines[-1])}"
         return (
             f"{len(self.written) - len(self.found)} of {len(self.written)} lines were not found in Loki within "
-            f"{self.options.timeout} s. The agent has read {read:.0f} of these lines. Its log of this time and the "
-            "list of files that are not shipped show no cause"
+            f"{self.options.timeout} s. The agent has read {read} of these lines. Its log of this time and the list of "
+            "files that are not shipped show no cause"
         )

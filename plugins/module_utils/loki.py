@@ -20,6 +20,9 @@ from dataclasses import dataclass
 
 from ansible.module_utils import urls
 
+# Seconds that a line may be ahead of Loki's clock: creation_grace_period of the role docker_loki_grafana; a unit test
+# compares them.
+FUTURE = 4200
 SECOND = 1_000_000_000
 # Loki's default limit of a query (max_entries_limit_per_query).
 PAGE = 5000

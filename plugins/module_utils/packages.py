@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterable
 
-from ansible_collections.smolcluster.logging.plugins.module_utils.service import Run
+from ansible_collections.smolcluster.logging.plugins.module_utils.services.base import Run
 
 DPKG, RPM = "/usr/bin/dpkg-query", "/usr/bin/rpm"
 

@@ -1,6 +1,6 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Read the report of the watcher on a node (roles/promtail/files/watcher.py) about the log files."""
+"""What the watcher on a node (roles/agent/files/watcher.py) reports of the log files."""
 
 from __future__ import annotations
 

@@ -275,10 +275,10 @@ def problems(settings: dict[str, Any], host: dict[str, Any]) -> list[str]:
 
     Parameters:
         settings: `project_dir`, `docker_source`, `retention`, `grafana_default_password` (whether it is `admin` or
-            empty), `listen` (address by the variable that sets it; Grafana's is missing when Grafana is off), `ports`
-            (port by the variable that sets it), `images` (list of `name`, `digest`, `file`) and `unit` (path of the
-            role's systemd unit).
-        host: results of the module `controller_info`.
+            empty), `listen` (address by the variable that sets it; without Grafana's when that is off), `ports` (port
+            by the variable that sets it), `images` (list of `name`, `digest`, `file`) and `unit` (path of the role's
+            systemd unit).
+        host: results of the module `log_store_info`.
     """
     found = setting_problems(settings) + address_problems(settings["listen"], host["missing_addresses"])
     if host["system"] == "Darwin":

@@ -1,6 +1,6 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Settings of the program that watches the log files (roles/promtail/files/watcher.py), and the paths of its copies.
+"""Settings of the program that watches the log files (roles/agent/files/watcher.py), and the paths of its copies.
 
 The agent does not read the paths of a source. It reads copies in a folder of the watcher: `FOLDER/SOURCE/PATH`.
 """
@@ -22,7 +22,7 @@ def copy_patterns(source: dict[str, Any], folder: str) -> list[str]:
     """Patterns of the copies of a source's files.
 
     Parameters:
-        source: entry of `promtail_sources`.
+        source: a log source.
         folder: the watcher's folder of copies.
     """
     found = {}
@@ -76,24 +76,31 @@ def with_path(stages: list[dict[str, Any]], folder: str) -> list[dict[str, Any]]
 
 
 def settings(
-    sources: list[dict[str, Any]], stages: list[list[dict[str, Any]]], places: dict[str, str], port: int, timeout: int
+    sources: list[dict[str, Any]], stages: list[list[dict[str, Any]]], layout: dict[str, Any], port: int, timeout: int
 ) -> dict[str, Any]:
     """Settings of the watcher.
 
     Parameters:
-        sources: entries of `promtail_sources`.
+        sources: log sources.
         stages: the pipeline stages of each.
-        places: `folder` of the copies, and the files `report` (for the status) and `positions` (written by the agent).
+        layout: see module_utils/layout.py.
         port: TCP port of the agent's metrics on 127.0.0.1.
         timeout: seconds that a stop of the agent may take.
     """
-    told = []
+    known = []
     for source, pipeline in zip(sources, stages, strict=True):
         starts = sorted(set(first_lines(pipeline)))
         start = re2.to_python(starts[0]) if len(starts) == 1 else None
-        told.append(
+        known.append(
             {key: source[key] for key in KEYS if source.get(key)}
             | ({"entry_start": start} if start else {})
             | ({"unknown_start": True} if starts and not start else {})
         )
-    return {**places, "port": port, "timeout": timeout, "sources": told}
+    return {
+        "folder": layout["copies"],
+        "report": layout["report"],
+        "positions": layout["positions"],
+        "port": port,
+        "timeout": timeout,
+        "sources": known,
+    }

@@ -83,7 +83,15 @@ def latency() -> dict:
         "timeout": 300,
         "systems": {"Linux": {"service": "promtail", "places": {"report": "/run/promtail/watch.json"}}},
     }
-    command = ["ansible", "-i", "inventory/lab", MINI.name, "--become", "-m", "smolcluster.logging.promtail_delivery"]
+    command = [
+        "ansible",
+        "-i",
+        "inventory/lab",
+        MINI.name,
+        "--become",
+        "-m",
+        "smolcluster.logging.agent_delivery_check",
+    ]
     os.environ["ANSIBLE_CALLBACK_RESULT_FORMAT"] = "json"
     _, output = timed(*command, "-a", json.dumps(arguments))
     result = json.loads(output[output.index("{") :])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab import artifacts, engine
-from lab.config import HOSTS, Host
+from lab.config import HOSTS, LOKI, Host
 from lab.shell import run
 from plugins.module_utils import loki
 
@@ -57,7 +57,7 @@ class Play:
 class Lab:
     """The running lab."""
 
-    loki_url = "http://127.0.0.1:3100"
+    loki_url = LOKI
 
     def play(self, playbook: str = "site.yml", *words: str, **variables) -> Play:
         """Run a playbook of the checkout against the lab.

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from lab import hosts, images
-from lab.config import STATE, USER, Host
+from lab.config import ADDRESS, STATE, USER, VARIABLES, Host
 from lab.shell import wait_for
 from tests.lab.harness import ROOT, Lab, Play
 from tests.lab.test_refusals import refused
@@ -41,8 +41,8 @@ class Controller:
         self.inventory = folder / "hosts.json"
         known = folder / "known_hosts"
         known.write_text(hosts.prepare(MAC, (STATE / "id_ed25519.pub").read_text()) + "\n")
-        self.variables = yaml.safe_load((STATE / "vars.yml").read_text()) | {
-            "ansible_host": "127.0.0.1",
+        self.variables = yaml.safe_load(VARIABLES.read_text()) | {
+            "ansible_host": ADDRESS,
             "ansible_port": MAC.ssh_port,
             "ansible_user": USER,
             "ansible_ssh_private_key_file": str(STATE / "id_ed25519"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.config import STATE, USER
+from lab.config import ADDRESS, STATE, USER
 from tests.lab.harness import CONTROLLER, MINIS, ROOT, Lab, Play
 
 MINI = MINIS[0]
@@ -153,7 +153,7 @@ def test_port_on_the_controller_is_taken(lab: Lab, port):
 def test_docker_missing_with_installation_off(tmp_path: Path):
     # A mini has no Docker; as the controller it is refused.
     bare = {
-        "ansible_host": "127.0.0.1",
+        "ansible_host": ADDRESS,
         "ansible_port": MINI.ssh_port,
         "ansible_user": USER,
         "ansible_ssh_private_key_file": str(STATE / "id_ed25519"),

@@ -139,5 +139,5 @@ def test_its_filters_and_modules_run(installed: Installed):
         "unit_marker": "x",
     }
     python = ("-e", "ansible_python_interpreter={{ ansible_playbook_python }}")
-    said = installed.run("ansible", *local, *python, "-m", f"{COLLECTION}.controller_info", "-a", json.dumps(options))
+    said = installed.run("ansible", *local, *python, "-m", f"{COLLECTION}.log_store_info", "-a", json.dumps(options))
     assert os.uname().sysname in said

@@ -6,4 +6,4 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "roles/promtail/files"), str(ROOT / "plugins/module_utils")]
+sys.path[:0] = [str(ROOT / folder) for folder in ("roles/agent/files", "roles/promtail/files", "plugins/module_utils")]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.smolcluster.logging.plugins.modules import controller_info
+from ansible_collections.smolcluster.logging.plugins.modules import log_store_info
 from ansible_collections.smolcluster.logging.plugins.plugin_utils import controller
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -395,55 +395,55 @@ COMPONENTS = "docker version --format {{range .Server.Components}}{{.Name}} {{en
     ],
 )
 def test_podman_is_known_by_its_client_or_its_service(known, podman):
-    assert controller_info.is_podman(Commands(known), "docker") is podman
+    assert log_store_info.is_podman(Commands(known), "docker") is podman
 
 
 def test_unit_of_the_engine(monkeypatch):
-    monkeypatch.setattr(controller_info.host, "processes_of", lambda name: {"dockerd": [5, 6]}[name])
-    monkeypatch.setattr(controller_info.linux, "unit_of", {5: None, 6: "engine.service"}.get)
-    assert controller_info.engine_unit({"Id": "docker.service", "ActiveState": "active"}) == "docker.service"
-    assert controller_info.engine_unit({"Id": "docker.service", "ActiveState": "inactive"}) == "engine.service"
-    monkeypatch.setattr(controller_info.linux, "unit_of", lambda _: None)
-    assert controller_info.engine_unit({}) == ""
+    monkeypatch.setattr(log_store_info.host, "processes_of", lambda name: {"dockerd": [5, 6]}[name])
+    monkeypatch.setattr(log_store_info.linux, "unit_of", {5: None, 6: "engine.service"}.get)
+    assert log_store_info.engine_unit({"Id": "docker.service", "ActiveState": "active"}) == "docker.service"
+    assert log_store_info.engine_unit({"Id": "docker.service", "ActiveState": "inactive"}) == "engine.service"
+    monkeypatch.setattr(log_store_info.linux, "unit_of", lambda _: None)
+    assert log_store_info.engine_unit({}) == ""
 
 
 def test_os_release_with_other_bytes_than_utf_8_and_one_that_is_no_file(tmp_path, monkeypatch):
     file = tmp_path / "os-release"
-    monkeypatch.setattr(controller_info, "OS_RELEASE", file)
-    assert controller_info.os_release() == {}
+    monkeypatch.setattr(log_store_info, "OS_RELEASE", file)
+    assert log_store_info.os_release() == {}
     file.write_bytes(b'NAME="Caf\xe9 Linux"\nID=debian\nVERSION_ID="13"\n\xff\n')
-    assert controller_info.os_release()["ID"] == "debian"
-    assert controller_info.os_release()["VERSION_ID"] == "13"
+    assert log_store_info.os_release()["ID"] == "debian"
+    assert log_store_info.os_release()["VERSION_ID"] == "13"
     file.unlink()
     os.mkfifo(file)
-    assert controller_info.os_release() == {}
+    assert log_store_info.os_release() == {}
 
 
 def test_whose_a_unit_is(tmp_path):
     unit, mark = tmp_path / "x.service", "Managed by smolcluster.logging"
-    assert controller_info.owner_of(unit, mark) == "absent"
+    assert log_store_info.owner_of(unit, mark) == "absent"
     unit.write_bytes(f"# {mark}\n[Unit]\n# caf".encode() + b"\xe9\n")
-    assert controller_info.owner_of(unit, mark) == "ours"
+    assert log_store_info.owner_of(unit, mark) == "ours"
     unit.write_bytes(b"[Unit]\n\xff\n")
-    assert controller_info.owner_of(unit, mark) == "foreign"
+    assert log_store_info.owner_of(unit, mark) == "foreign"
     unit.unlink()
     unit.symlink_to("/dev/null")  # masked
-    assert controller_info.owner_of(unit, mark) == "foreign"
+    assert log_store_info.owner_of(unit, mark) == "foreign"
     unit.unlink()
     os.mkfifo(unit)
-    assert controller_info.owner_of(unit, mark) == "foreign"
+    assert log_store_info.owner_of(unit, mark) == "foreign"
 
 
 def test_whose_a_folder_is(tmp_path):
     folder = tmp_path / "project"
-    assert controller_info.look_into(folder, "mark") == (False, "")
+    assert log_store_info.look_into(folder, "mark") == (False, "")
     folder.mkdir()
-    assert controller_info.look_into(folder, "mark") == (False, "")
+    assert log_store_info.look_into(folder, "mark") == (False, "")
     (folder / "file").touch()
-    assert controller_info.look_into(folder, "mark") == (True, "")
+    assert log_store_info.look_into(folder, "mark") == (True, "")
     (folder / "mark").touch()
-    assert controller_info.look_into(folder, "mark") == (False, "")
-    assert controller_info.look_into(folder / "file", "mark") == (True, "")
+    assert log_store_info.look_into(folder, "mark") == (False, "")
+    assert log_store_info.look_into(folder / "file", "mark") == (True, "")
 
 
 def test_folder_that_the_account_cannot_see(monkeypatch):
@@ -451,11 +451,11 @@ def test_folder_that_the_account_cannot_see(monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "is_dir", refuse)
-    assert controller_info.look_into(Path("/"), "mark") == (False, "Permission denied")
+    assert log_store_info.look_into(Path("/"), "mark") == (False, "Permission denied")
 
 
 def test_addresses_of_this_host():
-    assert controller_info.has_address("127.0.0.1")
-    assert controller_info.has_address("0.0.0.0")  # noqa: S104
-    assert not controller_info.has_address("192.0.2.9")
-    assert not controller_info.has_address("2001:db8::9")
+    assert log_store_info.has_address("127.0.0.1")
+    assert log_store_info.has_address("0.0.0.0")  # noqa: S104
+    assert not log_store_info.has_address("192.0.2.9")
+    assert not log_store_info.has_address("2001:db8::9")

@@ -16,10 +16,10 @@ import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 from ansible_collections.smolcluster.logging.plugins.module_utils import delivery, globs, host, loki, probe_file, watch
-from ansible_collections.smolcluster.logging.plugins.module_utils.service import State
+from ansible_collections.smolcluster.logging.plugins.module_utils.services.base import ServiceState
 
 SAMPLE = "%(asctime)s | %(levelname)s | rank:verify | %(message)s"
-TABLE = Path(__file__).resolve().parents[2] / "playbooks/templates/verify.txt.j2"
+TABLE = Path(__file__).resolve().parents[2] / "roles/agent/templates/verify.txt.j2"
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to act as another account")
 SMOL = 64001  # an account without a name
 RETRIED = (
@@ -50,8 +50,8 @@ def owned(path: Path, user: int, mode: int = 0o755) -> Path:
 def node(monkeypatch, place):
     """A node whose agent and Loki are stand-ins: Loki shows what is in the files, as the node says."""
     node = SimpleNamespace(
-        phase="running", pid=1, journal="", skew=0.1, delivers=True, follows=True, answers=True, off=0.0, place=place,
-        folder=place / "logs", copy="", unread=0, refused={}, seconds=[], queries=[], on_write=None,
+        active_state="running", pid=1, journal="", skew=0.1, delivers=True, follows=True, answers=True, off=0.0,
+        place=place, folder=place / "logs", copy="", unread=0, refused={}, seconds=[], queries=[], on_write=None,
     )  # fmt: skip
     node.folder.mkdir()
 
@@ -59,10 +59,10 @@ def node(monkeypatch, place):
         def __init__(self, *_):
             pass
 
-        words_command = "journalctl -u promtail"
+        log_command = "journalctl -u promtail"
 
         def state(self):
-            return State(node.phase, node.pid)
+            return ServiceState(node.active_state, node.pid)
 
         def journal(self, _, seconds):
             node.seconds.append(seconds)
@@ -106,7 +106,7 @@ def node(monkeypatch, place):
         read = {path: (size - node.unread, size) for path, size in sizes.items()}
         return watch.Report(files=read, refused=node.refused)
 
-    monkeypatch.setattr(host, "manager", Service)
+    monkeypatch.setattr(host, "Service", Service)
     monkeypatch.setattr(loki, "ask", ask)
     monkeypatch.setattr(watch, "report", report)
     monkeypatch.setattr(loki, "skew", skew)
@@ -127,7 +127,7 @@ def node(monkeypatch, place):
             "loki_url": "http://192.0.2.10:3100",
             "http_port": 9080,
             "node": "mini1",
-            "systems": {host.SYSTEM: {"service": "promtail", "places": {"report": "/run/promtail/watch.json"}}},
+            "agent": "promtail",
             "path": f"{node.folder}/worker-*.log",
             "exclude": "",
             "sample": SAMPLE,
@@ -445,7 +445,7 @@ def test_file_that_the_agent_is_not_given_is_named_with_the_reason(node):
     ("change", "words"),
     [
         ({"pid": 0}, "the agent does not run"),
-        ({"pid": 0, "phase": "absent"}, "the agent is not installed"),
+        ({"pid": 0, "active_state": "absent"}, "the agent is not installed"),
         ({"answers": False}, "the agent runs, but http://127.0.0.1:9080 does not answer"),
         ({"follows": False}, "shipped say nothing about that file. If promtail_sources was changed since"),
         ({"follows": False, "journal": HARMLESS}, "shipped say nothing about that file"),
@@ -634,7 +634,7 @@ def test_table_has_a_line_per_path_and_counts_what_was_not_probed():
     ]
     variables = {
         "ansible_play_hosts_all": ["mini1", "mini2"],
-        "hostvars": {"mini1": {"__promtail_deliveries": {"results": results}}, "mini2": {}},
+        "hostvars": {"mini1": {"__agent_deliveries": {"results": results}}, "mini2": {}},
     }
     templar = Templar(DataLoader(), variables=variables)
     lines = templar.template(trust_as_template(TABLE.read_text())).splitlines()

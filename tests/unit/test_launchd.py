@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.smolcluster.logging.plugins.filter.to_plist import to_plist
-from ansible_collections.smolcluster.logging.plugins.module_utils import darwin, launchd
-from ansible_collections.smolcluster.logging.plugins.module_utils.launchd import Launchd
-from ansible_collections.smolcluster.logging.plugins.module_utils.service import State
-from ansible_collections.smolcluster.logging.plugins.modules import controller_info
-from ansible_collections.smolcluster.logging.plugins.plugin_utils import promtail
+from ansible_collections.smolcluster.logging.plugins.module_utils.services import launchd
+from ansible_collections.smolcluster.logging.plugins.module_utils.services.base import ServiceState
+from ansible_collections.smolcluster.logging.plugins.module_utils.services.launchd import Launchd
+from ansible_collections.smolcluster.logging.plugins.module_utils.systems import darwin
+from ansible_collections.smolcluster.logging.plugins.modules import log_store_info
+from ansible_collections.smolcluster.logging.plugins.plugin_utils import agent_checks, macos_checks
 
 PRINTED = """system/smolcluster.logging.promtail = {
 	active count = 1
@@ -106,13 +107,13 @@ def test_states(monkeypatch, tmp_path):
     monkeypatch.setattr(darwin, "descendants", lambda pid: [pid, 701] if pid else [])
     service = job(Mac(print=[(0, PRINTED, "")]), tmp_path)
     path = "/Library/LaunchDaemons/smolcluster.logging.promtail.plist"
-    assert service.state() == State("running", 701, True, 2, path)
+    assert service.state() == ServiceState("running", 701, True, 2, path)
     assert service.environment()["PROMTAIL_DEPLOYMENT"] == "4173e4630d92b73d"
     waiting = PRINTED.replace("\tpid = 700\n", "").replace("running", "spawn scheduled")
-    assert job(Mac(print=[(0, waiting, "")]), tmp_path).state().phase == "starting"
-    assert job(Mac(print=[MISSING]), tmp_path).state().phase == "absent"
+    assert job(Mac(print=[(0, waiting, "")]), tmp_path).state().active_state == "starting"
+    assert job(Mac(print=[MISSING]), tmp_path).state().active_state == "absent"
     (tmp_path / "job.plist").touch()
-    assert job(Mac(print=[MISSING]), tmp_path).state().phase == "stopped"
+    assert job(Mac(print=[MISSING]), tmp_path).state().active_state == "stopped"
     with pytest.raises(RuntimeError, match=r"launchctl print .*: Not privileged"):
         job(Mac(print=[(1, "", "Not privileged\n")]), tmp_path).state()
 
@@ -184,12 +185,12 @@ def test_jobs_that_start_promtail_are_found(monkeypatch, tmp_path):
     for name, text in damaged.items():
         (agents / f"{name}.plist").write_text(text)
     mac = Mac(print=[MISSING])
-    found = Launchd.services_of(mac, [])
+    found = Launchd.services_of(mac, "promtail", [])
     assert [service.name for service in found] == ["homebrew.mxcl.promtail", "me.logs", "odd"]
     assert f"print user/{os.getuid()}/me.logs" in mac.asked
     found[0].retire()
     assert (agents / "homebrew.mxcl.promtail.plist.before-smolcluster").exists()
-    assert [service.name for service in Launchd.services_of(mac, [])] == ["me.logs", "odd"]
+    assert [service.name for service in Launchd.services_of(mac, "promtail", [])] == ["me.logs", "odd"]
 
 
 def test_own_words_by_age(tmp_path):
@@ -202,7 +203,7 @@ def test_own_words_by_age(tmp_path):
     assert service.journal(2).splitlines() == [f"level=warn ts={now}.5Z new", "  and its second line"]
     assert service.journal(50, 60).splitlines() == [f"level=warn ts={now}.5Z new", "  and its second line"]
     assert launchd.written("ts=2026-01-01T00:00:00.1Z") == calendar.timegm((2026, 1, 1, 0, 0, 0))
-    assert service.words_command == f"sudo tail {log}"
+    assert service.log_command == f"sudo tail {log}"
     failed = PRINTED.replace("\tpid = 700\n", "")
     assert job(Mac(print=[(0, failed, "")]), tmp_path).journal(1).endswith("\nlaunchd: last exit code 78: EX_CONFIG")
     killed = failed.replace("last exit code = 78: EX_CONFIG", "last terminating signal = Killed: 9")
@@ -272,7 +273,7 @@ def test_property_list_is_one_and_bears_its_comment():
     ],
 )
 def test_protected_folders(path, hidden):
-    assert promtail.protected(path) is hidden
+    assert macos_checks.protected(path) is hidden
 
 
 @pytest.mark.parametrize(
@@ -288,7 +289,7 @@ def test_places_that_are_worth_a_note(path, allowed, words):
     settings = {"sources": [{"name": "t", "paths": [path]}], "adopt": False, "user": "root", "reads_all": True}
     node = {"strays": [], "leftovers": [], "macos": {"sleep": 0, "version": "15.6"}, "system": "Darwin"}
     node |= {"python_of_root": True, "loki": None}
-    found = promtail.notes(settings | {"full_disk_access": allowed}, node)
+    found = agent_checks.notes(settings | {"full_disk_access": allowed}, node)
     assert [note.startswith(words or "") for note in found] == [True] * (words is not None)
 
 
@@ -311,8 +312,8 @@ def test_engine_is_the_chosen_one_and_without_a_choice_one_that_answers(monkeypa
         return "28.0" if os.environ["DOCKER_HOST"] == "unix:///live" else ""
 
     monkeypatch.setenv("DOCKER_HOST", "")
-    monkeypatch.setattr(controller_info.host, "SYSTEM", "Darwin")
-    monkeypatch.setattr(controller_info, "output", output)
+    monkeypatch.setattr(log_store_info.host, "SYSTEM", "Darwin")
+    monkeypatch.setattr(log_store_info, "output", output)
     monkeypatch.setattr(darwin, "docker_hosts", lambda: ["unix:///left-over", "unix:///live"])
-    assert controller_info.engine_of(None, "docker") == ("28.0" if used else "")
+    assert log_store_info.engine_of(None, "docker") == ("28.0" if used else "")
     assert os.environ.get("DOCKER_HOST", "") == used

@@ -10,8 +10,10 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from ansible_collections.smolcluster.logging.plugins.module_utils import host, linux, masking, promtail
+from ansible_collections.smolcluster.logging.plugins.module_utils import foreign_agents, host, masking
+from ansible_collections.smolcluster.logging.plugins.module_utils.agents import promtail as promtail_agent
 from ansible_collections.smolcluster.logging.plugins.module_utils.masking import masked
+from ansible_collections.smolcluster.logging.plugins.module_utils.systems import linux
 
 HIDDEN = "s3cr3t"
 
@@ -130,8 +132,10 @@ def test_process_that_holds_a_port_is_shown_without_its_password():
 
 def test_foreign_agent_is_shown_without_its_password(monkeypatch):
     monkeypatch.setattr(host, "processes_of", lambda _: [7])
-    monkeypatch.setattr(host.own, "command_line", lambda _: ["promtail", f"-client.url=http://u:{HIDDEN}@h"])
-    monkeypatch.setattr(host.manager, "services_of", lambda *_: [])
-    (stray,) = promtail.strays(lambda _: (0, "", ""), SimpleNamespace(name="promtail", processes=list))
-    assert stray.words == "promtail -client.url=http://***@h"
+    monkeypatch.setattr(host.system, "command_line", lambda _: ["promtail", f"-client.url=http://u:{HIDDEN}@h"])
+    monkeypatch.setattr(host.Service, "services_of", lambda *_: [])
+    (stray,) = foreign_agents.running(
+        promtail_agent, lambda _: (0, "", ""), SimpleNamespace(name="promtail", processes=list)
+    )
+    assert stray.command == "promtail -client.url=http://***@h"
     assert stray.shown() == {"pid": 7, "command": "promtail -client.url=http://***@h"}

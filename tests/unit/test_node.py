@@ -13,8 +13,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from ansible_collections.smolcluster.logging.plugins.module_utils import linux, promtail
-from ansible_collections.smolcluster.logging.plugins.module_utils.files import Folder
+from ansible_collections.smolcluster.logging.plugins.module_utils import archive, ownership
+from ansible_collections.smolcluster.logging.plugins.module_utils.agents import promtail as promtail_agent
+from ansible_collections.smolcluster.logging.plugins.module_utils.changes import Folder
+from ansible_collections.smolcluster.logging.plugins.module_utils.errors import DeploymentError
+from ansible_collections.smolcluster.logging.plugins.module_utils.systems import linux
 
 PROGRAM = "#!/bin/sh\nexit 0\n"
 
@@ -25,7 +28,7 @@ def run(words: list[str]) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-def archive(path: Path, **files: str) -> Path:
+def zip_of(path: Path, **files: str) -> Path:
     """Make a zip of files."""
     with zipfile.ZipFile(path, "w") as packed:
         for name, text in files.items():
@@ -35,42 +38,42 @@ def archive(path: Path, **files: str) -> Path:
 
 def test_archive_is_unpacked_and_counts_as_installed_until_it_is_damaged(tmp_path):
     home = tmp_path / "opt"
-    packed = archive(tmp_path / "promtail-linux-amd64.zip", **{"promtail-linux-amd64": PROGRAM})
+    packed = zip_of(tmp_path / "promtail-linux-amd64.zip", **{"promtail-linux-amd64": PROGRAM})
     version = home / "3.6.11"
     for _ in range(2):
-        folder = Folder(version, promtail.unpack(packed, version, run))
+        folder = Folder(version, archive.unpack(packed, version, promtail_agent, run))
         assert folder.needed()
         folder.apply()
         folder.commit()
-        assert promtail.origin_of(home, "3.6.11")["sha256"] == promtail.digest(packed)
+        assert archive.origin_of(home, "3.6.11", "promtail")["sha256"] == archive.digest(packed)
         (version / "promtail").write_text("damaged")
-        assert promtail.origin_of(home, "3.6.11") == {}
+        assert archive.origin_of(home, "3.6.11", "promtail") == {}
     assert sorted(path.name for path in home.iterdir()) == ["3.6.11"]
 
 
 def test_unpacked_version_gives_way_to_the_one_before_it(tmp_path):
     version = tmp_path / "3.6.11"
-    old, new = (archive(tmp_path / f"{name}.zip", promtail=f"{PROGRAM}# {name}\n") for name in ("old", "new"))
-    Folder(version, promtail.unpack(old, version, run)).apply()
-    folder = Folder(version, promtail.unpack(new, version, run))
+    old, new = (zip_of(tmp_path / f"{name}.zip", promtail=f"{PROGRAM}# {name}\n") for name in ("old", "new"))
+    Folder(version, archive.unpack(old, version, promtail_agent, run)).apply()
+    folder = Folder(version, archive.unpack(new, version, promtail_agent, run))
     folder.apply()
-    assert promtail.origin_of(tmp_path, "3.6.11")["sha256"] == promtail.digest(new)
+    assert archive.origin_of(tmp_path, "3.6.11", "promtail")["sha256"] == archive.digest(new)
     folder.rollback()
-    assert promtail.origin_of(tmp_path, "3.6.11")["sha256"] == promtail.digest(old)
-    Folder(version, promtail.unpack(new, version, run)).rollback()  # it was never moved into place
-    assert promtail.origin_of(tmp_path, "3.6.11")["sha256"] == promtail.digest(old)
+    assert archive.origin_of(tmp_path, "3.6.11", "promtail")["sha256"] == archive.digest(old)
+    Folder(version, archive.unpack(new, version, promtail_agent, run)).rollback()  # it was never moved into place
+    assert archive.origin_of(tmp_path, "3.6.11", "promtail")["sha256"] == archive.digest(old)
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["3.6.11"]
 
 
 def test_archive_with_another_digest_than_expected_is_not_unpacked(tmp_path):
-    packed = archive(tmp_path / "promtail-linux-amd64.zip", promtail=PROGRAM)
-    with pytest.raises(promtail.PromtailError, match="is not the archive that was verified: its SHA-256 is"):
-        promtail.unpack(packed, tmp_path / "opt/3.6.11", run, "0" * 64)
+    packed = zip_of(tmp_path / "promtail-linux-amd64.zip", promtail=PROGRAM)
+    with pytest.raises(DeploymentError, match="is not the archive that was verified: its SHA-256 is"):
+        archive.unpack(packed, tmp_path / "opt/3.6.11", promtail_agent, run, "0" * 64)
     assert not (tmp_path / "opt").exists()
-    made = promtail.unpack(packed, tmp_path / "opt/3.6.11", run, promtail.digest(packed))
+    made = archive.unpack(packed, tmp_path / "opt/3.6.11", promtail_agent, run, archive.digest(packed))
     Folder(tmp_path / "opt/3.6.11", made).apply()
-    origin = {"name": "promtail-linux-amd64.zip", "sha256": promtail.digest(packed)}
-    assert promtail.origin_of(tmp_path / "opt", "3.6.11") == origin
+    origin = {"name": "promtail-linux-amd64.zip", "sha256": archive.digest(packed)}
+    assert archive.origin_of(tmp_path / "opt", "3.6.11", "promtail") == origin
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another account")
@@ -80,47 +83,47 @@ def test_program_of_an_account_is_copied_with_no_more_rights_than_it_has(tmp_pat
         Path(name).chmod(0o755)
         program, secret = Path(name) / "promtail", Path(name) / "secret"
         program.write_text(PROGRAM)
-        Folder(version, promtail.copy_of(str(program), account, version, run)).apply()
+        Folder(version, archive.copy_of(str(program), account, version, promtail_agent, run)).apply()
         assert (version / "promtail").stat().st_uid == 0
-        assert promtail.origin_of(version.parent, "homebrew") == {
+        assert archive.origin_of(version.parent, "homebrew", "promtail") == {
             "name": str(program),
-            "sha256": promtail.digest(program),
+            "sha256": archive.digest(program),
         }
         program.unlink()
         secret.touch(0o600)
         program.symlink_to(secret)
-        with pytest.raises(promtail.PromtailError, match="cannot be read by the account that it belongs to"):
-            promtail.copy_of(str(program), account, version, run)
+        with pytest.raises(DeploymentError, match="cannot be read by the account that it belongs to"):
+            archive.copy_of(str(program), account, version, promtail_agent, run)
         program.unlink()
         for kind in (stat.S_IFIFO, stat.S_IFCHR):
             os.mknod(program, kind | 0o644, os.makedev(1, 5))
-            with pytest.raises(promtail.PromtailError, match="is no file; install it anew"):
-                promtail.copy_of(str(program), account, version, run)
+            with pytest.raises(DeploymentError, match="is no file; install it again"):
+                archive.copy_of(str(program), account, version, promtail_agent, run)
             program.unlink()
         program.symlink_to("/etc")
-        with pytest.raises(promtail.PromtailError, match="is no file"):
-            promtail.copy_of(str(program), account, version, run)
+        with pytest.raises(DeploymentError, match="is no file"):
+            archive.copy_of(str(program), account, version, promtail_agent, run)
     assert [path.name for path in version.parent.iterdir()] == ["homebrew"]
 
 
 def test_home_is_ours_by_its_mark(tmp_path):
-    assert promtail.owner_of_home(tmp_path / "none") == "absent"
+    assert ownership.owner_of_home(tmp_path / "none") == "absent"
     (tmp_path / "promtail-linux-amd64.zip").touch()
-    assert promtail.owner_of_home(tmp_path) == "absent"
+    assert ownership.owner_of_home(tmp_path) == "absent"
     (tmp_path / "bin").mkdir()
-    assert promtail.owner_of_home(tmp_path) == "foreign"
-    (tmp_path / promtail.MARKER).touch()
-    assert promtail.owner_of_home(tmp_path) == "ours"
+    assert ownership.owner_of_home(tmp_path) == "foreign"
+    (tmp_path / ownership.MARKER).touch()
+    assert ownership.owner_of_home(tmp_path) == "ours"
 
 
 def test_unit_of_somebody_else_is_found_where_the_system_has_it(tmp_path):
     ours, theirs = tmp_path / "ours.service", tmp_path / "theirs.service"
     theirs.write_text("[Service]\n")
-    assert promtail.foreign_unit(ours, "") is None
-    assert promtail.foreign_unit(ours, str(theirs)) == str(theirs)
-    ours.write_text(f"# {promtail.MARK}\n[Service]\n")
-    assert promtail.foreign_unit(ours, str(ours)) is None
-    assert promtail.foreign_unit(theirs, str(theirs)) == str(theirs)
+    assert ownership.foreign_unit(ours, "") is None
+    assert ownership.foreign_unit(ours, str(theirs)) == str(theirs)
+    ours.write_text(f"# {ownership.MARK}\n[Service]\n")
+    assert ownership.foreign_unit(ours, str(ours)) is None
+    assert ownership.foreign_unit(theirs, str(theirs)) == str(theirs)
 
 
 @pytest.mark.parametrize(
@@ -132,18 +135,18 @@ def test_unit_of_somebody_else_is_found_where_the_system_has_it(tmp_path):
     ],
 )
 def test_bad_archive_leaves_nothing(tmp_path, files, words):
-    packed = archive(tmp_path / "promtail.zip", **files)
-    with pytest.raises(promtail.PromtailError, match=words):
-        promtail.unpack(packed, tmp_path / "opt" / "3.6.11", run)
+    packed = zip_of(tmp_path / "promtail.zip", **files)
+    with pytest.raises(DeploymentError, match=words):
+        archive.unpack(packed, tmp_path / "opt" / "3.6.11", promtail_agent, run)
     assert list((tmp_path / "opt").iterdir()) == []
 
 
 def test_damaged_archive_is_told(tmp_path):
     (tmp_path / "promtail.zip").write_text("no zip")
-    with pytest.raises(promtail.PromtailError, match="is no zip archive"):
-        promtail.unpack(tmp_path / "promtail.zip", tmp_path / "opt" / "3.6.11", run)
-    with pytest.raises(promtail.PromtailError, match="is not on this node"):
-        promtail.unpack(tmp_path / "other.zip", tmp_path / "opt" / "3.6.11", run)
+    with pytest.raises(DeploymentError, match="is no zip archive"):
+        archive.unpack(tmp_path / "promtail.zip", tmp_path / "opt" / "3.6.11", promtail_agent, run)
+    with pytest.raises(DeploymentError, match="is not on this node"):
+        archive.unpack(tmp_path / "other.zip", tmp_path / "opt" / "3.6.11", promtail_agent, run)
 
 
 def test_every_scrape_config_is_checked_alone_and_positions_are_spared(tmp_path):
@@ -159,8 +162,8 @@ def test_every_scrape_config_is_checked_alone_and_positions_are_spared(tmp_path)
         "positions": {"filename": "/var/lib/promtail/positions.yaml", "ignore_invalid_yaml": True},
         "scrape_configs": [{"job_name": "good"}, {"job_name": "bad"}],
     }
-    with pytest.raises(promtail.PromtailError, match="refuses the source bad: error: no such stage"):
-        promtail.check_config(program, config, run)
+    with pytest.raises(DeploymentError, match="refuses the source bad: error: no such stage"):
+        promtail_agent.check_config(program, config, run)
     given = [json.loads(line) for line in seen.read_text().splitlines()]
     assert [[scrape["job_name"] for scrape in one["scrape_configs"]] for one in given] == [["good"], ["bad"]]
     assert all(one["positions"]["filename"] != "/var/lib/promtail/positions.yaml" for one in given)
@@ -185,10 +188,10 @@ def test_own_process_is_seen_and_a_gone_one_is_not():
 
 def test_property_list_of_ours_is_known_in_its_binary_form_too(tmp_path):
     unit = tmp_path / "job.plist"
-    unit.write_bytes(plistlib.dumps({"Label": "a", "Note": promtail.MARK}, fmt=plistlib.FMT_BINARY))
-    assert promtail.foreign_unit(unit, "") is None
+    unit.write_bytes(plistlib.dumps({"Label": "a", "Note": ownership.MARK}, fmt=plistlib.FMT_BINARY))
+    assert ownership.foreign_unit(unit, "") is None
     unit.write_bytes(plistlib.dumps({"Label": "a"}, fmt=plistlib.FMT_BINARY))
-    assert promtail.foreign_unit(unit, "") == str(unit)
+    assert ownership.foreign_unit(unit, "") == str(unit)
     unit.unlink()
     unit.mkdir()
-    assert promtail.foreign_unit(unit, "") == str(unit)
+    assert ownership.foreign_unit(unit, "") == str(unit)

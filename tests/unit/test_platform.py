@@ -11,10 +11,19 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from ansible_collections.smolcluster.logging.plugins.module_utils import accounts, linux, python, resolver
-from ansible_collections.smolcluster.logging.plugins.plugin_utils import promtail
+from ansible_collections.smolcluster.logging.plugins.module_utils import (
+    accounts,
+    deployment,
+    host_facts,
+    python,
+    resolver,
+)
+from ansible_collections.smolcluster.logging.plugins.module_utils.agents import promtail
+from ansible_collections.smolcluster.logging.plugins.module_utils.systems import linux
+from ansible_collections.smolcluster.logging.plugins.plugin_utils import agent_checks
 
 from tests.lab.harness import Play
 from tests.unit.test_sources import NODE, ROOT, problems
@@ -127,13 +136,13 @@ def test_version_of_a_python():
 def test_interpreter_that_an_account_can_change_is_worth_a_note():
     settings = {"sources": [], "adopt": False, "user": "promtail", "reads_all": True}
     node = NODE | {"python": HOME, "python_of_root": False}
-    (note,) = promtail.notes(settings, node)
+    (note,) = agent_checks.notes(settings, node)
     assert note.startswith(f"the agent is started by {HOME}, which accounts other than root can change")
     assert "may read every file of this host" in note
-    assert promtail.notes(settings | {"reads_all": False}, node) == []
+    assert agent_checks.notes(settings | {"reads_all": False}, node) == []
     macos = {"sleep": 0, "version": "15.6"}
     mac = node | {"system": "Darwin", "macos": macos}
-    (note,) = promtail.notes(settings | {"user": "root", "full_disk_access": False}, mac)
+    (note,) = agent_checks.notes(settings | {"user": "root", "full_disk_access": False}, mac)
     assert "acts as root on this host" in note
     assert "xcode-select --install" in note
 
@@ -224,7 +233,7 @@ def test_another_account_on_linux_has_to_exist_and_to_read():
     # An account that is still to be made is in no group.
     to_be_made = {"user": "absent", "uid": None, "system": "Darwin", "unreadable": ["/Users/ray/logs"]}
     settings = {"user": "_promtail", "account": "_promtail", "reads_all": False, "install_method": "archive"}
-    (problem,) = promtail.account_problems(settings, NODE | to_be_made)
+    (problem,) = agent_checks.account_problems(settings, NODE | to_be_made)
     assert problem.startswith("the account _promtail cannot read /Users/ray/logs")
     (problem,) = problems({"python_usable": False, "python": "/root/py/bin/python3"}, **OTHER_ACCOUNT)
     assert problem.startswith("the account smol may not run /root/py/bin/python3")
@@ -357,22 +366,25 @@ def test_name_that_only_the_systems_resolver_knows_is_refused():
     assert problems({"loki": mdns | {"certain": False}}) == []
     settings = {"sources": [], "adopt": False, "user": "promtail", "reads_all": True, "check_mode": False}
     settings |= {"install_method": "archive", "loki_url": "http://head.local:3100"}
-    (note,) = promtail.notes(settings, NODE | {"loki": mdns | {"certain": False}})
+    (note,) = agent_checks.notes(settings, NODE | {"loki": mdns | {"certain": False}})
     assert note.startswith("the DNS servers of this host (192.0.2.53) do not answer")
     # Homebrew builds Promtail with the system's resolver.
-    assert promtail.name_problems({"install_method": "homebrew"}, {"loki": mdns}) == []
+    assert agent_checks.name_problems({"install_method": "homebrew"}, {"loki": mdns}) == []
 
 
-def test_loki_that_is_down_is_worth_a_note_but_not_before_it_is_deployed():
-    settings = {"sources": [], "adopt": False, "user": "promtail", "reads_all": True, "check_mode": False}
-    settings |= {"install_method": "archive", "loki_url": "http://192.0.2.1:3100"}
+def test_loki_that_is_down_is_worth_a_note_after_a_deployment(monkeypatch):
     node = NODE | {"loki": LOKI | {"addresses": ["192.0.2.1"], "refusal": "192.0.2.1: Connection refused"}}
     assert problems(node) == []
-    (note,) = promtail.notes(settings, node)
+    monkeypatch.setattr(host_facts, "loki_of", lambda _: node["loki"])
+    switched = SimpleNamespace(
+        agent=promtail, params={"config": {"clients": [{"url": "http://192.0.2.1:3100/loki/api/v1/push"}]}}
+    )
+    (note,) = deployment.Deployment.loki_notes(switched)
     assert note.startswith(
         "this host cannot connect to Loki at http://192.0.2.1:3100 now (192.0.2.1: Connection refused)"
     )
-    assert promtail.notes(settings | {"check_mode": True}, node) == []
+    monkeypatch.setattr(host_facts, "loki_of", lambda _: node["loki"] | {"refusal": ""})
+    assert deployment.Deployment.loki_notes(switched) == []
 
 
 @pytest.mark.parametrize(

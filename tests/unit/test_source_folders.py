@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.smolcluster.logging.plugins.module_utils import source_folders
 from ansible_collections.smolcluster.logging.plugins.module_utils.source_folders import FolderError, SourceFolders
-from ansible_collections.smolcluster.logging.plugins.plugin_utils import promtail
+from ansible_collections.smolcluster.logging.plugins.plugin_utils import sources
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to act as another account")
 SMOL, OTHER = 64001, 64002  # accounts without a name
@@ -343,11 +343,11 @@ def source(*paths: str, **more) -> dict:
     ],
 )
 def test_folder_of_a_path_ends_before_its_first_wildcard(paths, folders):
-    assert [one["path"] for one in promtail.source_folders([source(*paths)])] == folders
+    assert [one["path"] for one in sources.source_folders([source(*paths)])] == folders
 
 
 def test_source_states_owner_and_mode_and_what_lies_below_a_followed_folder_is_trainings():
-    found = promtail.source_folders(
+    found = sources.source_folders(
         [
             source("/srv/a/*.log", owner="smol", mode="2775"),
             source("/srv/a/*.txt", owner="other"),
@@ -370,5 +370,5 @@ def test_source_states_owner_and_mode_and_what_lies_below_a_followed_folder_is_t
     ],
 )
 def test_what_a_source_states_is_checked(stated, words):
-    problems = "\n".join(promtail.source_problems([source("/srv/*.log", **stated)], ["smolcluster"]))
+    problems = "\n".join(sources.source_problems([source("/srv/*.log", **stated)], ["smolcluster"]))
     assert (words in problems) if words else problems == ""

@@ -6,16 +6,17 @@ import re
 from pathlib import Path
 
 import pytest
-from ansible_collections.smolcluster.logging.plugins.plugin_utils import promtail, watcher
+from ansible_collections.smolcluster.logging.plugins.filter.promtail_scrape_configs import scrape_configs
+from ansible_collections.smolcluster.logging.plugins.plugin_utils import agent_checks, promtail_config, sources, watcher
 
 ROOT = Path(__file__).resolve().parents[2]
-FORMATS = str(ROOT / "roles/promtail/vars/formats")
+FORMATS = str(ROOT / "roles/agent/vars/formats")
 SOURCE = {"name": "train", "paths": ["/srv/a-*.log", "/srv/b.log"], "format": "smolcluster", "labels": {"job": "train"}}
 SETTINGS = {
     "sources": [SOURCE],
     "loki_url": "http://192.0.2.1:3100",
     "version": "3.6.11",
-    "base_url": promtail.OFFICIAL,
+    "base_url": agent_checks.OFFICIAL,
     "timezone": "Local",
     "http_port": 9080,
     "memory_max": 256,
@@ -56,7 +57,7 @@ NODE = {
 
 def problems(node: dict | None = None, **settings) -> list[str]:
     """Problems of the good settings and node above with some of them changed."""
-    return promtail.problems(SETTINGS | settings, FORMATS, NODE | (node or {}))
+    return agent_checks.problems(SETTINGS | settings, FORMATS, NODE | (node or {}))
 
 
 def test_good_settings_have_no_problem():
@@ -64,11 +65,12 @@ def test_good_settings_have_no_problem():
 
 
 COPIES = "/run/promtail/files"
+LAYOUT = {"copies": COPIES, "report": "/run/promtail/watch.json", "positions": "/run/promtail/positions.yaml"}
 
 
 def configs(**source) -> list[dict]:
     """Scrape configs of the source above with some of it changed."""
-    return promtail.scrape_configs([SOURCE | source], FORMATS, "mini1", "Asia/Kolkata", COPIES)
+    return scrape_configs([SOURCE | source], FORMATS, "mini1", "Asia/Kolkata", COPIES)
 
 
 def test_a_source_becomes_one_scrape_config_with_a_target_per_folder_of_copies():
@@ -109,10 +111,8 @@ def test_inline_stages_get_the_name_of_the_log_behind_the_last_joining():
 def told(**source) -> dict:
     """Settings of the watcher for the source above with some of it changed."""
     sources = [SOURCE | source]
-    stages = [
-        config["pipeline_stages"] for config in promtail.scrape_configs(sources, FORMATS, "mini1", "Local", COPIES)
-    ]
-    return watcher.settings(sources, stages, {"folder": COPIES}, 9080, 2)["sources"][0]
+    stages = [config["pipeline_stages"] for config in scrape_configs(sources, FORMATS, "mini1", "Local", COPIES)]
+    return watcher.settings(sources, stages, LAYOUT, 9080, 2)["sources"][0]
 
 
 def test_watcher_is_told_what_is_excluded_and_followed():
@@ -154,9 +154,9 @@ def test_what_the_watcher_cannot_use_is_refused(change, words):
     assert words in "\n".join(problems(sources=[SOURCE | change]))
 
 
-@pytest.mark.parametrize("name", sorted(promtail.load_formats(FORMATS)))
+@pytest.mark.parametrize("name", sorted(sources.load_presets(FORMATS)))
 def test_sample_of_every_preset_matches_its_own_patterns(name):
-    preset = promtail.load_formats(FORMATS)[name]
+    preset = sources.load_presets(FORMATS)[name]
     words = {"asctime": "2026-04-06 12:34:56,789", "levelname": "WARN", "message": "hello"}
     line = preset["sample"] % words
     assert re.search(preset["entry_start"], line)
@@ -167,7 +167,7 @@ def test_sample_of_every_preset_matches_its_own_patterns(name):
 
 
 def test_level_words_become_one_template():
-    assert promtail.level_template({"WARN": "WARNING"}) == (
+    assert promtail_config.level_template({"WARN": "WARNING"}) == (
         '{{ $level := ToUpper .Value }}{{ if eq $level "WARN" }}WARNING{{ else }}{{ $level }}{{ end }}'
     )
 

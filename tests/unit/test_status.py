@@ -10,13 +10,12 @@ from types import SimpleNamespace
 import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
-from ansible_collections.smolcluster.logging.plugins.module_utils import host, loki, watch
+from ansible_collections.smolcluster.logging.plugins.module_utils import host, loki, status, watch
 from ansible_collections.smolcluster.logging.plugins.module_utils.metrics import Metrics
-from ansible_collections.smolcluster.logging.plugins.module_utils.service import State
-from ansible_collections.smolcluster.logging.plugins.module_utils.systemd import Systemd
-from ansible_collections.smolcluster.logging.plugins.modules import promtail_status
+from ansible_collections.smolcluster.logging.plugins.module_utils.services.base import ServiceState
+from ansible_collections.smolcluster.logging.plugins.module_utils.services.systemd import Systemd
 
-TABLE = Path(__file__).resolve().parents[2] / "playbooks/templates/status.txt.j2"
+TABLE = Path(__file__).resolve().parents[2] / "roles/agent/templates/status.txt.j2"
 
 # As Promtail 3.6.15 gives them, other metrics left out.
 METRICS = """
@@ -41,10 +40,10 @@ RETRIED = (
 
 @pytest.fixture
 def node(monkeypatch):
-    """A healthy node, and how to make it unwell."""
+    """A healthy node, and how to break it."""
     counters = {"sent": 12345, "retried": 0, "dropped": 0, "too_long": 0, "cut": 0}
     node = SimpleNamespace(
-        pid=os.getpid(), phase="running", age=3600.0, journal="",
+        pid=os.getpid(), active_state="running", age=3600.0, journal="",
         answers=True, later={}, skew=0.1, lines=True, loki=None, others={}, report=watch.Report(count=3, backlog=500),
         **counters,
     )  # fmt: skip
@@ -56,7 +55,7 @@ def node(monkeypatch):
             return []
 
         def state(self):
-            return State(phase=node.phase, pid=node.pid)
+            return ServiceState(active_state=node.active_state, pid=node.pid)
 
         def processes(self):
             return [node.pid, *(pid for pid, unit in node.others.items() if unit == "promtail.service")]
@@ -86,24 +85,24 @@ def node(monkeypatch):
         clock.now += seconds
 
     monkeypatch.setattr(watch, "report", lambda _: node.report)
-    monkeypatch.setattr(host, "manager", Service)
+    monkeypatch.setattr(host, "Service", Service)
     times = SimpleNamespace(time=time.time, time_ns=time.time_ns, monotonic=lambda: clock.now, sleep=sleep)
-    monkeypatch.setattr(promtail_status, "time", times)
+    monkeypatch.setattr(status, "time", times)
     monkeypatch.setattr(loki, "ask", ask)
     monkeypatch.setattr(loki, "skew", skew)
     monkeypatch.setattr(loki, "streams", streams)
-    monkeypatch.setattr(host.own, "age", lambda _: node.age)
+    monkeypatch.setattr(host.system, "age", lambda _: node.age)
     monkeypatch.setattr(host, "processes_of", lambda _: [node.pid, *node.others])
-    monkeypatch.setattr(host.own, "command_line", lambda pid: ["/home/me/promtail", f"-config.file={pid}.yaml"])
+    monkeypatch.setattr(host.system, "command_line", lambda pid: ["/home/me/promtail", f"-config.file={pid}.yaml"])
 
     def gather(url="http://192.0.2.10:3100"):
         params = {
             "loki_url": url,
             "http_port": 9080,
             "node": "mini1",
-            "systems": {"Linux": {"service": "promtail", "data": "/data", "places": {"report": "/run/watch.json"}}},
+            "agent": "promtail",
         }
-        return promtail_status.Status(SimpleNamespace(params=params, run_command=None)).gather()
+        return status.Status(SimpleNamespace(params=params, run_command=None)).gather()
 
     node.gather = gather
     node.waited = lambda: clock.now
@@ -159,7 +158,7 @@ def test_healthy_node(node):
     ],
 )
 def test_agent_that_does_not_run(node, phase, journal, words):
-    node.pid, node.phase, node.journal = 0, phase, journal
+    node.pid, node.active_state, node.journal = 0, phase, journal
     result = node.gather()
     assert result["problems"][0].startswith("the agent does not run: it ")
     assert words in result["problems"][0]
@@ -181,13 +180,13 @@ def test_agent_that_does_not_run(node, phase, journal, words):
 def test_phases_of_systemd(monkeypatch, said, phase):
     monkeypatch.setattr(Systemd, "present", lambda *_: True)
     state = Systemd(lambda _: (0, said, ""), "promtail").state()
-    assert state.phase == phase
+    assert state.active_state == phase
     assert (state.pid, state.enabled, state.restarts) == ((7, True, 2) if phase == "running" else (0, False, 0))
 
 
 def test_node_without_systemd_has_no_service(monkeypatch):
     monkeypatch.setattr(Systemd, "present", lambda *_: False)
-    assert Systemd(None, "promtail").state() == State(phase="absent")
+    assert Systemd(None, "promtail").state() == ServiceState(active_state="absent")
 
 
 def test_agent_that_does_not_answer(node):
@@ -210,7 +209,7 @@ def test_dropped_lines_with_lokis_own_words(node):
 
 def test_dropped_lines_without_words(node):
     node.dropped = 7
-    assert "not taken whole (ingester_error). What to do: " in node.gather()["problems"][0]
+    assert "rejected at least one batch (7 lines, ingester_error). What to do: " in node.gather()["problems"][0]
 
 
 def test_lines_read_again_are_told_from_loss(node):
@@ -230,7 +229,7 @@ def test_notes_are_no_problems(node):
     assert result["problems"] == []
     assert result["status"]["last_line"] is None
     assert any("no file is followed" in note for note in result["status"]["notes"])
-    assert any("4 lines were too long and were cut" in note for note in result["status"]["notes"])
+    assert any("4 lines were too long and were truncated" in note for note in result["status"]["notes"])
 
 
 def test_retries_without_loki_are_told_at_once(node):
@@ -248,7 +247,7 @@ def test_retries_that_go_on_are_told_and_those_that_are_over_are_not(node):
     assert node.gather()["problems"] == []
     node.later, before = {}, node.waited()  # nothing more to send
     assert node.gather()["problems"] == []
-    assert node.waited() - before == pytest.approx(promtail_status.RETRY, abs=0.5)
+    assert node.waited() - before == pytest.approx(status.RETRY, abs=0.5)
 
 
 def test_retries_of_long_ago_cost_no_time(node):
@@ -293,12 +292,14 @@ def test_another_promtail_is_told_and_the_service_itself_is_not(node):
 def test_state_that_cannot_be_kept(node):
     node.report = watch.Report(unsaved="No space left on device")
     (problem,) = node.gather()["problems"]
-    assert problem.startswith("what was read cannot be kept in /data: No space left on device. Until")
+    assert problem.startswith("what was read cannot be kept in /var/lib/promtail: No space left on device. Until")
 
 
 def test_missing_report_is_a_problem(node):
     node.report = None
-    assert node.gather()["problems"][0].startswith("there is no usable report of the log files in /run/watch.json")
+    assert node.gather()["problems"][0].startswith(
+        "there is no usable report of the log files in /run/promtail/watch.json"
+    )
 
 
 def test_files_that_are_not_shipped_are_named(node):
@@ -323,15 +324,15 @@ def test_metrics_with_escaped_labels():
 
 
 def test_age_of_a_process():
-    assert 0 <= host.own.age(os.getpid()) < 100_000
-    assert host.own.age(2**22 + 1) is None
+    assert 0 <= host.system.age(os.getpid()) < 100_000
+    assert host.system.age(2**22 + 1) is None
 
 
 def table(**nodes: dict) -> list[str]:
     """Lines of the table for results of the module by node."""
     variables = {
         "ansible_play_hosts_all": list(nodes),
-        "hostvars": {name: {"__promtail_status": found} if found else {} for name, found in nodes.items()},
+        "hostvars": {name: {"__agent_status": found} if found else {} for name, found in nodes.items()},
     }
     text = Templar(loader=DataLoader(), variables=variables).template(trust_as_template(TABLE.read_text()))
     return text.splitlines()

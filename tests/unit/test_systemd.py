@@ -6,10 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
-from ansible_collections.smolcluster.logging.plugins.module_utils import agent_log, linux, packages, systemd
-from ansible_collections.smolcluster.logging.plugins.module_utils.launchd import Launchd
-from ansible_collections.smolcluster.logging.plugins.module_utils.systemd import Systemd
-from ansible_collections.smolcluster.logging.plugins.plugin_utils import promtail
+from ansible_collections.smolcluster.logging.plugins.module_utils import agent_log, packages
+from ansible_collections.smolcluster.logging.plugins.module_utils.services import systemd
+from ansible_collections.smolcluster.logging.plugins.module_utils.services.launchd import Launchd
+from ansible_collections.smolcluster.logging.plugins.module_utils.services.systemd import Systemd
+from ansible_collections.smolcluster.logging.plugins.module_utils.systems import linux
+from ansible_collections.smolcluster.logging.plugins.plugin_utils import agent_checks
 
 # Control groups
 
@@ -148,15 +150,15 @@ NODE = {"strays": [], "leftovers": [], "macos": None, "loki": None, "python_of_r
 def test_drop_ins_are_refused_or_noted_with_the_way_out():
     path = "/etc/systemd/system/promtail.service.d/a.conf"
     node = NODE | {"drop_ins": [{"path": path, "breaking": ["ExecStart", "User"], "others": ["Slice"]}]}
-    (problem,) = promtail.drop_in_problems(node)
+    (problem,) = agent_checks.drop_in_problems(node)
     assert f"{path} sets ExecStart, User for the agent's service" in problem
     assert "Remove it; then `systemctl daemon-reload`" in problem
-    (note,) = promtail.notes(SETTINGS, node)
+    (note,) = agent_checks.notes(SETTINGS, node)
     assert f"{path} sets Slice for the agent's service" in note
     node["drop_ins"][0] |= {"path": "/usr/lib/systemd/system/service.d/b.conf", "others": []}
-    (problem,) = promtail.drop_in_problems(node)
+    (problem,) = agent_checks.drop_in_problems(node)
     assert "a link /etc/systemd/system/promtail.service.d/b.conf to /dev/null" in problem
-    assert promtail.notes(SETTINGS, node) == []
+    assert agent_checks.notes(SETTINGS, node) == []
 
 
 # Packages
@@ -220,7 +222,7 @@ def test_no_package_and_no_package_manager(monkeypatch, tmp_path):
 
 def test_package_is_named_when_its_unit_is_in_the_way_and_at_adoption():
     node = NODE | {"packages": {"promtail": "apt-get remove promtail"}}
-    (note,) = promtail.notes(SETTINGS, node)
+    (note,) = agent_checks.notes(SETTINGS, node)
     assert "the package promtail has a service of this name" in note
     assert "`apt-get remove promtail` on this host, and run this again" in note
 
@@ -281,16 +283,16 @@ promtail.service: Failed with result 'exit-code'."""
     ],
 )
 def test_log_ends_with_the_line_that_says_why(log, last):
-    assert agent_log.excerpt(log, Systemd.own_words).splitlines()[-1].startswith(last)
+    assert agent_log.excerpt(log, Systemd.MANAGER_LINE).splitlines()[-1].startswith(last)
 
 
 def test_log_of_launchd_ends_with_the_line_that_says_why():
     said = "level=info msg=a\nlaunchd: last exit code 78: EX_CONFIG"
-    assert agent_log.excerpt(said, Launchd.own_words) == said
+    assert agent_log.excerpt(said, Launchd.MANAGER_LINE) == said
 
 
 def test_excerpt_of_a_long_log_is_short():
     stack = "\n".join(f"frame {number}" for number in range(400))
-    lines = agent_log.excerpt(f"{stack}\npanic: a\n{stack}", Systemd.own_words).splitlines()
+    lines = agent_log.excerpt(f"{stack}\npanic: a\n{stack}", Systemd.MANAGER_LINE).splitlines()
     assert (len(lines), lines[-1]) == (15, "panic: a")
-    assert agent_log.excerpt("", Systemd.own_words) == ""
+    assert agent_log.excerpt("", Systemd.MANAGER_LINE) == ""

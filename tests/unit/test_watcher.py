@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAM = ROOT / "roles/promtail/files/watcher.py"
+PROGRAM = ROOT / "roles/agent/files/watcher.py"
+PARTS = f"{ROOT}/plugins/module_utils:{ROOT}/roles/promtail/files"
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def start(tmp_path):
         command = [sys.executable, "-B", PROGRAM, tmp_path, tmp_path / "settings.json", "sh", "-c", script]
         return subprocess.Popen(
             command,
-            env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT / "plugins/module_utils"), "FOLDER": str(tmp_path)},
+            env={"PATH": "/usr/bin:/bin", "PYTHONPATH": PARTS, "FOLDER": str(tmp_path)},
             stdout=subprocess.PIPE,
             text=True,
         )

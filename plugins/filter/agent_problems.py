@@ -1,0 +1,39 @@
+# Copyright (c) SmolCluster contributors
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Ansible filter: list problems that prevent a deployment of an agent."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: agent_problems
+short_description: List problems that prevent a deployment of an agent
+description: Looks at all settings of the role, and at the node where its facts are given, so that all is told at once.
+author: [SmolCluster contributors (@smolcluster)]
+positional: formats, node
+options:
+  _input:
+    description: >-
+      The role's settings: C(sources), C(loki_url), C(version), C(base_url), C(timezone), C(http_port), C(adopt),
+      C(home), C(user), C(account), C(reads_all), C(install_method), C(homebrew_tap), C(full_disk_access) and
+      C(platform) (empty where there is no program for the node).
+    type: dict
+    required: true
+  formats: {description: Folder of the format presets., type: path, required: true}
+  node: {description: Results of the module M(smolcluster.logging.agent_host_info)., type: dict, required: true}
+"""
+EXAMPLES = r"""
+problems: "{{ settings | smolcluster.logging.agent_problems('roles/agent/vars/formats', node) }}"
+"""
+RETURN = r"""
+_value: {description: One sentence per problem with the way out; empty when there is none., type: list, elements: str}
+"""
+
+from ansible_collections.smolcluster.logging.plugins.plugin_utils import agent_checks
+
+
+class FilterModule:
+    """Name of the filter."""
+
+    def filters(self) -> dict:
+        """Filters by name."""
+        return {"agent_problems": agent_checks.problems}

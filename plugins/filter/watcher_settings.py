@@ -1,0 +1,38 @@
+# Copyright (c) SmolCluster contributors
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Ansible filter: settings of the program that watches log files; see plugin_utils/watcher.py."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: watcher_settings
+short_description: Turn log sources into the settings of the program that watches the files
+description: Patterns of paths, links that may be followed, and by what the first line of an entry is recognised.
+author: [SmolCluster contributors (@smolcluster)]
+positional: stages, layout, port, timeout
+options:
+  _input: {description: Entries of C(promtail_sources)., type: list, elements: dict, required: true}
+  stages: {description: Pipeline stages of each entry., type: list, elements: list, required: true}
+  layout:
+    description: Where the agent's parts are; see the module M(smolcluster.logging.agent_host_info).
+    type: dict
+    required: true
+  port: {description: TCP port of the agent's metrics on 127.0.0.1., type: int, required: true}
+  timeout: {description: Seconds that a stop of the agent may take., type: int, required: true}
+"""
+EXAMPLES = r"""
+settings: "{{ promtail_sources | smolcluster.logging.watcher_settings(stages, layout, 9080, 2) }}"
+"""
+RETURN = r"""
+_value: {description: Settings of watcher.py., type: dict}
+"""
+
+from ansible_collections.smolcluster.logging.plugins.plugin_utils import watcher
+
+
+class FilterModule:
+    """Name of the filter."""
+
+    def filters(self) -> dict:
+        """Filters by name."""
+        return {"watcher_settings": watcher.settings}

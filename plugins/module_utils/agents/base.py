@@ -1,0 +1,83 @@
+# Copyright (c) SmolCluster contributors
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What the engine has to know of an agent; each module beside this one describes one agent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from ansible_collections.smolcluster.logging.plugins.module_utils.metrics import Metrics
+from ansible_collections.smolcluster.logging.plugins.module_utils.services.base import Run
+
+
+@dataclass
+class Counters:
+    """What an agent counts since its start.
+
+    Parameters:
+        version: its version; none when it does not say.
+        sent: lines delivered.
+        retried: batches sent again.
+        dropped: lines given up, by the agent's name of the reason.
+        truncated: lines that were too long and lost their end.
+    """
+
+    version: str | None = None
+    sent: int = 0
+    retried: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    truncated: int = 0
+
+
+class Agent(Protocol):
+    """An agent, as a module of this package.
+
+    Attributes:
+        NAME: its name, which is also that of its program, its role and its tag.
+        VERSION_OPTION: options that make the program print its version.
+        START_HINT: what to try when the program does not start on a node.
+        PACKAGED: files of packages that have a service of the same name.
+        FOREIGN_POSITIONS: positions files of a set-up by hand.
+        RETRIED, REFUSED: texts in its log when a batch is sent again, and when it is given up.
+        DROP_REASONS: what to do about lines that it gave up, by its name of the reason.
+    """
+
+    NAME: str
+    VERSION_OPTION: tuple[str, ...]
+    START_HINT: str
+    PACKAGED: tuple[str, ...]
+    FOREIGN_POSITIONS: tuple[str, ...]
+    RETRIED: str
+    REFUSED: str
+    DROP_REASONS: dict[str, str]
+
+    def check_config(self, program: Path, config: dict[str, Any], run: Run) -> None:
+        """Check a configuration with the program's own parser.
+
+        Parameters:
+            program: the agent's program.
+            config: the configuration.
+            run: function that runs a command.
+
+        Raises:
+            DeploymentError: the program refuses it.
+        """
+
+    def push_addresses(self, config: dict[str, Any]) -> list[str]:
+        """Addresses that a configuration sends lines to."""
+
+    def is_complete(self, metrics: Metrics, config: dict[str, Any]) -> bool:
+        """Whether an agent has begun all that its configuration names."""
+
+    def counters(self, metrics: Metrics) -> Counters:
+        """What the agent counts since its start."""
+
+    def read_lines(self, metrics: Metrics, path: str) -> int | None:
+        """Lines of a log that the agent has read; none when it has not opened it.
+
+        Parameters:
+            metrics: its metrics.
+            path: path of the log.
+        """

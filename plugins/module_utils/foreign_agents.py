@@ -1,0 +1,58 @@
+# Copyright (c) SmolCluster contributors
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Agents on a node that are not this collection's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.smolcluster.logging.plugins.module_utils import host
+from ansible_collections.smolcluster.logging.plugins.module_utils.agents.base import Agent
+from ansible_collections.smolcluster.logging.plugins.module_utils.changes import kind
+from ansible_collections.smolcluster.logging.plugins.module_utils.masking import masked
+from ansible_collections.smolcluster.logging.plugins.module_utils.services.base import Run
+
+
+@dataclass
+class ForeignAgent:
+    """An agent that is not ours.
+
+    Parameters:
+        pid: its process; 0 when it does not run.
+        command: its command line without secrets, or the name of its service.
+        service: the service that starts it; none for one that was started by hand.
+    """
+
+    pid: int
+    command: str
+    service: Any = None
+
+    def shown(self) -> dict[str, object]:
+        """For the results of a module."""
+        return {"pid": self.pid, "command": self.command}
+
+
+def running(agent: Agent, run: Run, service: Any) -> list[ForeignAgent]:
+    """Agents that run besides a service, and services that start one.
+
+    Parameters:
+        agent: which agent.
+        run: function that runs a command.
+        service: our own service.
+    """
+    own = set(service.processes())
+    pids = [pid for pid in host.processes_of(agent.NAME) if pid not in own]
+    found, covered = [], set()
+    for other in host.Service.services_of(run, agent.NAME, pids):
+        if other.name != service.name:
+            processes = set(other.processes())
+            covered |= processes
+            found.append(ForeignAgent(next((pid for pid in pids if pid in processes), 0), masked([other.name]), other))
+    return found + [ForeignAgent(pid, masked(host.system.command_line(pid))) for pid in pids if pid not in covered]
+
+
+def positions_files(agent: Agent) -> list[str]:
+    """Positions files of a set-up by hand that are still there. Anybody can make other things of these names."""
+    return [path for path in agent.FOREIGN_POSITIONS if kind(Path(path)) == "file"]

@@ -1,0 +1,129 @@
+# Copyright (c) SmolCluster contributors
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Ansible module: prove that lines of a watched path arrive in Loki."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: agent_delivery_check
+short_description: Prove that lines of a node arrive in Loki
+description:
+  - Writes marked lines in a source's own format to a new file that the source watches, asks Loki for them, and names
+    the cause when some do not arrive. The file is made as the owner of its folder, and removed at the end. No folder is
+    made, and no file that is there is written to.
+  - Where no new file can be, or where stages of a source may change or drop the lines, the agent's own counters are the
+    proof. What these do not show, either, is reported as not probed, with the reason.
+author: [SmolCluster contributors (@smolcluster)]
+extends_documentation_fragment: [smolcluster.logging.agent]
+attributes:
+  check_mode:
+    support: partial
+    description: Proves less in check mode.
+    details: No line is written; whether the agent runs and Loki answers is still checked.
+  diff_mode: {support: none, description: It changes nothing that stays.}
+options:
+  loki_url: {description: Base address of Loki., type: str, required: true}
+  http_port: {description: TCP port of the agent's own metrics on 127.0.0.1., type: int, required: true}
+  node: {description: Value of the label C(node) of this node's lines., type: str, required: true}
+  path: {description: Path or pattern that a source watches., type: str, required: true}
+  exclude: {description: Pattern of paths that the source leaves out., type: str, default: ""}
+  sample:
+    description: Line in the notation of Python's C(logging.Formatter); without one the bare marker is written.
+    type: str
+    default: "%(message)s"
+  stages:
+    description: Promtail's stages of the source, where these are a user's own; they may change what arrives.
+    type: list
+    elements: dict
+    default: []
+  lines: {description: How many lines are written., type: int, default: 20}
+  timeout: {description: Seconds that the lines may take together., type: int, default: 30}
+  zone: {description: IANA name of the zone of the lines' times; C(Local) is the node's own., type: str, default: Local}
+"""
+EXAMPLES = r"""
+- name: Lines of the workers arrive
+  smolcluster.logging.agent_delivery_check:
+    agent: promtail
+    loki_url: http://192.0.2.10:3100
+    http_port: 9080
+    node: mini1
+    path: /tmp/smolcluster-logs/worker-*.log
+    sample: "%(asctime)s | %(levelname)s | rank:verify | %(message)s"
+"""
+RETURN = r"""
+proof:
+  description: By what the path was proven, C(Loki) or C(counters) (the agent's own); empty when it was not.
+  returned: always
+  type: str
+  sample: Loki
+not_probed: {description: Why nothing could be tried; empty when something was., returned: always, type: str}
+written: {description: Number of lines written., returned: always, type: int, sample: 20}
+delivered: {description: Number of lines found in Loki., returned: always, type: int, sample: 20}
+labels: {description: Labels of the lines as found., returned: always, type: dict}
+latency:
+  description: >-
+    Seconds from writing a line to finding it: median, 99th percentile and maximum. The first line does not count, it
+    waits for the file to be found.
+  returned: when lines were delivered
+  type: dict
+  sample: {p50: 0.15, p99: 0.3, max: 0.3}
+time_error:
+  description: Largest difference in seconds between a line's time and its time in Loki.
+  returned: when lines were delivered
+  type: float
+newest_line:
+  description: Seconds since the time of the newest line in Loki of a file that the agent follows.
+  returned: when such a file is the proof
+  type: float
+clock_skew:
+  description: Seconds by which the node's clock is ahead of Loki's.
+  returned: when Loki answers
+  type: float
+cause: {description: Why lines are missing or their times wrong; empty when all is well., returned: always, type: str}
+"""
+
+import signal
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.smolcluster.logging.plugins.module_utils import delivery, host
+from ansible_collections.smolcluster.logging.plugins.module_utils.agents.registry import AGENTS
+from ansible_collections.smolcluster.logging.plugins.module_utils.errors import DeploymentError
+
+
+def end(number: int, frame: object) -> None:  # noqa: ARG001
+    """A run that is ended by a signal removes its file, too."""
+    raise SystemExit(128 + number)
+
+
+def main() -> None:
+    """Run the module; missing lines are a result, not a failure, so that all nodes end up in one table."""
+    module = AnsibleModule(
+        argument_spec={
+            "agent": {"type": "str", "choices": list(AGENTS), "required": True},
+            "loki_url": {"type": "str", "required": True},
+            "http_port": {"type": "int", "required": True},
+            "node": {"type": "str", "required": True},
+            "path": {"type": "str", "required": True},
+            "exclude": {"type": "str", "default": ""},
+            "sample": {"type": "str", "default": "%(message)s"},
+            "stages": {"type": "list", "elements": "dict", "default": []},
+            "lines": {"type": "int", "default": 20},
+            "timeout": {"type": "int", "default": 30},
+            "zone": {"type": "str", "default": "Local"},
+        },
+        supports_check_mode=True,
+    )
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, end)
+    try:
+        probe = delivery.Probe(delivery.Options(**module.params), module.run_command)
+        module.exit_json(**(probe.look_only() if module.check_mode else probe.run()))
+    except DeploymentError as error:
+        module.fail_json(msg=str(error))
+    except OSError as error:
+        hint = host.system.hint(str(error))
+        module.fail_json(msg=f"{module.params['path']}: a line cannot be written: {error}{hint}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+# Copyright (c) SmolCluster contributors
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Ansible module: an agent runs on a node with a version and a configuration, or is gone."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: agent_deployment
+short_description: Switch the agent of a node to a version and a configuration, all or nothing; or remove it
+description:
+  - Unpacks the version where it is missing, checks the configuration with that version's own parser, and only then
+    writes the files, switches the C(current) link and restarts the service.
+  - When the agent does not come up, what ran before is restored, and the module fails with the agent's last log lines.
+  - Compares what runs with what is installed, so an interrupted run is completed by the next one.
+  - With O(state=absent) what this module and the agent have made is removed, and nothing else. The account stays.
+author: [SmolCluster contributors (@smolcluster)]
+extends_documentation_fragment: [smolcluster.logging.agent]
+attributes:
+  check_mode: {support: full, description: A configuration is checked when its version is installed already.}
+  diff_mode: {support: full, description: Shows every file.}
+options:
+  state: {description: Whether the agent is to be there., type: str, choices: [present, absent], default: present}
+  version: {description: Version to run; needed unless O(state=absent)., type: str}
+  archive:
+    description: Release archive on the node; needed when O(version) is not installed. Removed afterwards.
+    type: path
+  reinstall: {description: Unpack O(archive) though the version is installed., type: bool, default: false}
+  config: {description: "The configuration as data, for the check.", type: dict, default: {}}
+  files:
+    description: Text of every file, by path; the configuration and the service's definition are among them.
+    type: dict
+    default: {}
+  deployment:
+    description:
+      - Digest of version and files. The service's definition must set it as the environment variable
+        C(SMOLCLUSTER_DEPLOYMENT); a later run knows by it what the service was started with.
+    type: str
+    default: ''
+  user: {description: The service's user. Its group may read the configuration., type: str, default: root}
+  source_folders:
+    description:
+      - Folders that log files are to lie in; missing ones are made, those that are there are left as they are.
+      - Each is a C(path) with, optionally, C(owner) and C(mode) (octal, as text). Without them a folder gets the owner
+        of the folder that it is made in; below one of root, everybody may write to it.
+    type: list
+    elements: dict
+    default: []
+  sha256: {description: SHA-256 that O(archive) must have; empty where none is known., type: str, default: ''}
+  homebrew:
+    description:
+      - Take the program that Homebrew has installed, instead of O(archive); only on a Mac.
+      - It is copied, for Homebrew's folder belongs to an ordinary account, and again when Homebrew has another one.
+    type: bool
+    default: false
+  http_port: {description: TCP port on 127.0.0.1 at which the agent must answer., type: int, default: 9080}
+  timeout: {description: Seconds that the agent may take to answer., type: int, default: 20}
+  adopt:
+    description:
+      - Stop other running agents of this kind, disable their units, and remove the positions files of a set-up by hand.
+      - A unit of the service's name that somebody else wrote is kept beside ours, a link as a link, with
+        C(.before-smolcluster) added.
+    type: bool
+    default: false
+"""
+EXAMPLES = r"""
+- name: Agent runs this version with this configuration
+  smolcluster.logging.agent_deployment:
+    agent: promtail
+    version: 3.6.11
+    archive: /opt/promtail/promtail-linux-amd64.zip
+    config: "{{ config }}"
+    files:
+      /etc/promtail/promtail.yml: "{{ config | to_nice_yaml }}"
+      /etc/systemd/system/promtail.service: "{{ lookup('ansible.builtin.template', 'agent.service.j2') }}"
+    user: promtail
+    http_port: 9080
+
+- name: Agent is gone
+  smolcluster.logging.agent_deployment:
+    agent: promtail
+    state: absent
+"""
+RETURN = r"""
+changes:
+  description: What was changed, or would be
+  returned: always
+  type: list
+  elements: str
+  sample: [/etc/promtail/promtail.yml]
+restarted: {description: Whether the service was restarted., returned: always, type: bool}
+retired:
+  description: Agents of a set-up by hand that were stopped, as units or command lines.
+  returned: always
+  type: list
+  elements: str
+notes: {description: Notes that are no problems., returned: always, type: list, elements: str}
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.smolcluster.logging.plugins.module_utils.agents.registry import AGENTS
+from ansible_collections.smolcluster.logging.plugins.module_utils.changes import PathConflictError
+from ansible_collections.smolcluster.logging.plugins.module_utils.deployment import Deployment
+from ansible_collections.smolcluster.logging.plugins.module_utils.errors import DeploymentError
+from ansible_collections.smolcluster.logging.plugins.module_utils.loki import LokiError
+from ansible_collections.smolcluster.logging.plugins.module_utils.removal import Removal
+from ansible_collections.smolcluster.logging.plugins.module_utils.source_folders import FolderError
+
+SPEC = {
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "agent": {"type": "str", "choices": list(AGENTS), "required": True},
+    "version": {"type": "str"},
+    "archive": {"type": "path"},
+    "reinstall": {"type": "bool", "default": False},
+    "config": {"type": "dict", "default": {}},
+    "files": {"type": "dict", "default": {}},
+    "deployment": {"type": "str", "default": ""},
+    "user": {"type": "str", "default": "root"},
+    "source_folders": {"type": "list", "elements": "dict", "default": []},
+    "sha256": {"type": "str", "default": ""},
+    "homebrew": {"type": "bool", "default": False},
+    "http_port": {"type": "int", "default": 9080},
+    "timeout": {"type": "int", "default": 20},
+    "adopt": {"type": "bool", "default": False},
+}
+
+
+def main() -> None:
+    """Run the module; a refusal or a roll-back fails it with the cause."""
+    module = AnsibleModule(
+        argument_spec=SPEC, required_if=[("state", "present", ("version", "config", "files"))], supports_check_mode=True
+    )
+    task = Deployment if module.params["state"] == "present" else Removal
+    try:
+        module.exit_json(**task(module).apply())
+    except (DeploymentError, LokiError, FolderError, PathConflictError, RuntimeError, OSError) as error:
+        module.fail_json(msg=str(error))
+
+
+if __name__ == "__main__":
+    main()

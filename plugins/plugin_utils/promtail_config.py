@@ -1,0 +1,107 @@
+# Copyright (c) SmolCluster contributors
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""From log sources to Promtail's scrape configs: the one place that knows Promtail's stages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.smolcluster.logging.plugins.plugin_utils import watcher
+
+# https://grafana.com/docs/loki/v3.6.x/send-data/promtail/stages/
+STAGES = frozenset(
+    "cri decolorize docker drop eventlogmessage geoip json labelallow labeldrop labels limit logfmt match metrics "
+    "multiline non_indexed_labels output pack regex replace sampling static_labels structured_metadata template tenant "
+    "timestamp".split()
+)
+# An entry is held back this long for the lines that belong to it. Every file with lines costs a timer of this period.
+MULTILINE_WAIT = "50ms"
+# Longest entry: a traceback through deep frameworks has some hundred lines.
+MULTILINE_LINES = 1000
+
+
+def level_template(words: dict[str, str]) -> str:
+    """Go template that makes a level upper case and replaces other words for it."""
+    text = "{{ $level }}"
+    for word, level in words.items():
+        text = f'{{{{ if eq $level "{word}" }}}}{level}{{{{ else }}}}{text}{{{{ end }}}}'
+    return "{{ $level := ToUpper .Value }}" + text
+
+
+def preset_stages(preset: dict[str, Any], zone: str, copies: str) -> list[dict[str, Any]]:
+    """Pipeline stages of a format preset.
+
+    Parameters:
+        preset: see docs/sources.md.
+        zone: IANA name of the time zone of lines without one, or `Local` for the node's own.
+        copies: folder of the watcher's copies.
+    """
+    first, *others = preset["time_layouts"]
+    timestamp = {"source": "time", "format": first, "location": zone}
+    if others:
+        timestamp["fallback_formats"] = others
+    stages: list[dict[str, Any]] = [
+        {"decolorize": None},
+        # A progress bar is one line with many carriage returns; what the terminal showed last is kept.
+        {"replace": {"expression": r"^(.*\r)[^\r]", "replace": ""}},
+        {
+            "multiline": {
+                "firstline": preset["entry_start"],
+                "max_wait_time": MULTILINE_WAIT,
+                "max_lines": MULTILINE_LINES,
+            }
+        },
+        {
+            "regex": {
+                "expression": watcher.path_expression(copies, r"(.*/)?(?P<host>[^/]+?)(\.log)?"),
+                "source": "filename",
+            }
+        },
+    ]
+    if "path_pattern" in preset:
+        stages.append({"regex": {"expression": preset["path_pattern"], "source": "filename"}})
+    return [
+        *stages,
+        {"regex": {"expression": preset["pattern"]}},
+        {"template": {"source": "level", "template": level_template(preset.get("levels", {}))}},
+        {"timestamp": timestamp},
+        {"labels": dict.fromkeys(["filename", "host", *preset["labels"]], "")},
+    ]
+
+
+def scrape_configs(
+    sources: list[dict[str, Any]], presets: list[dict[str, Any] | None], node: str, zone: str, copies: str
+) -> list[dict[str, Any]]:
+    """Turn log sources into Promtail's scrape configs, one a source.
+
+    Parameters:
+        sources: log sources.
+        presets: preset of each; none where the format is a list of Promtail's stages.
+        node: value of the label `node`.
+        zone: IANA name of the time zone of lines without one, or `Local`.
+        copies: folder of the watcher's copies, which the agent reads instead of the paths themselves.
+    """
+    configs = []
+    for source, preset in zip(sources, presets, strict=True):
+        targets = [
+            {
+                "targets": ["localhost"],
+                "labels": {**source.get("labels", {}), "node": node, "__path__": pattern},
+            }
+            for pattern in watcher.copy_patterns(source, copies)
+        ]
+        if preset:
+            stages = preset_stages(preset, source.get("timezone", zone), copies)
+        else:
+            stages = watcher.with_path(source["format"], copies)
+        configs.append({"job_name": source["name"], "pipeline_stages": stages, "static_configs": targets})
+    return configs
+
+
+def stage_problems(stages: list[Any]) -> list[str]:
+    """Problems of a list of Promtail's stages that a user has written."""
+    return [
+        f"unknown stage {stage}; Promtail has {', '.join(sorted(STAGES))}"
+        for stage in stages
+        if not isinstance(stage, dict) or len(stage) != 1 or next(iter(stage)) not in STAGES
+    ]

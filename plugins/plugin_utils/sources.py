@@ -1,0 +1,202 @@
+# Copyright (c) SmolCluster contributors
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What a user says about logs: sources and format presets, their contract and what follows from them.
+
+docs/sources.md describes every key with examples; a unit test compares the keys.
+"""
+
+from __future__ import annotations
+
+import re
+import urllib.parse
+import zoneinfo
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible_collections.smolcluster.logging.plugins.module_utils import globs
+from ansible_collections.smolcluster.logging.plugins.plugin_utils import promtail_config
+
+SOURCE_KEYS = {"name", "paths", "format", "labels", "exclude", "follow", "owner", "mode", "timezone"}
+# Keys of a format preset and whether each is required. A preset says what a line is, not how an agent parses it.
+PRESET_KEYS = {
+    "entry_start": True,
+    "pattern": True,
+    "time_layouts": True,
+    "sample": True,
+    "labels": True,
+    "levels": False,
+    "path_pattern": False,
+}
+LABEL = r"[a-zA-Z_][a-zA-Z0-9_]*"
+
+
+def load_presets(folder: str) -> dict[str, dict[str, Any]]:
+    """Format presets of a folder, by the names of their files without `.yml`."""
+    return {path.stem: yaml.safe_load(path.read_text("utf-8")) for path in sorted(Path(folder).glob("*.yml"))}
+
+
+def preset_of(source: dict[str, Any], folder: str) -> dict[str, Any] | None:
+    """Preset of a source: one by name, or one written in the source; none where the format is an agent's own stages.
+
+    Parameters:
+        source: a log source.
+        folder: folder of the format presets.
+    """
+    chosen = source["format"]
+    if isinstance(chosen, str):
+        return load_presets(folder)[chosen]
+    return chosen if isinstance(chosen, dict) else None
+
+
+def sample_of(source: dict[str, Any], folder: str) -> str:
+    """A line of a source in the notation of Python's logging.Formatter; the bare message where no preset says more."""
+    preset = preset_of(source, folder)
+    return str(preset["sample"]) if preset else "%(message)s"
+
+
+def is_zone(name: Any) -> bool:
+    """Whether a text is `Local` or the name of a time zone; true without zone data, where the agent checks."""
+    return name == "Local" or name in (zoneinfo.available_timezones() or {name})
+
+
+def groups(pattern: Any) -> set[str]:
+    """Names of the groups of a regular expression in RE2's notation."""
+    return set(re.findall(r"\(\?P?<(\w+)>", str(pattern or "")))
+
+
+def preset_problems(preset: dict[str, Any]) -> list[str]:
+    """Problems of a format preset that is written in a source."""
+    problems = []
+    if unknown := sorted(set(preset) - set(PRESET_KEYS)):
+        problems.append(f"format: unknown key {', '.join(unknown)}; known are {', '.join(sorted(PRESET_KEYS))}")
+    if missing := [key for key, required in PRESET_KEYS.items() if required and key not in preset]:
+        problems.append(f"format: {', '.join(missing)} is missing")
+    for key in ("entry_start", "pattern", "sample", "path_pattern"):
+        if key in preset and not (isinstance(preset[key], str) and preset[key]):
+            problems.append(f"format: {key} must be a text")
+    for key in ("time_layouts", "labels"):
+        value = preset.get(key, [""])
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value) or not value:
+            problems.append(f"format: {key} must be a list of texts")
+    levels = preset.get("levels", {})
+    if not isinstance(levels, dict) or not all(
+        re.fullmatch(r"[^\"{}]+", f"{key}{value}") for key, value in levels.items()
+    ):
+        problems.append("format: levels must be a mapping of words to levels, without quotes and braces")
+    if problems:
+        return problems
+    named = groups(preset["pattern"]) | groups(preset.get("path_pattern"))
+    if "time" not in groups(preset["pattern"]):
+        problems.append("format: pattern has no group (?P<time>…)")
+    if absent := sorted(set(preset["labels"]) - named):
+        problems.append(f"format: labels names {', '.join(absent)}, and no group of a pattern is called so")
+    return problems
+
+
+def source_problems(sources: Any, presets: list[str]) -> list[str]:
+    """What is wrong with `promtail_sources`; each text names the entry and the way out."""
+    if not isinstance(sources, list) or not sources:
+        return ["promtail_sources is empty; name at least one source, or remove the variable to get SmolCluster's"]
+    problems = []
+    names = [source.get("name") for source in sources if isinstance(source, dict)]
+    for number, source in enumerate(sources, 1):
+        if not isinstance(source, dict) or not source.get("name"):
+            problems.append(f"promtail_sources: entry {number} has no name")
+            continue
+        where = f"promtail_sources: {source['name']}"
+        if names.count(source["name"]) > 1:
+            problems.append(f"{where}: the name is used twice")
+        if unknown := sorted(set(source) - SOURCE_KEYS):
+            problems.append(f"{where}: unknown key {', '.join(unknown)}; known are {', '.join(sorted(SOURCE_KEYS))}")
+        paths = source.get("paths")
+        good = isinstance(paths, list) and all(str(path).startswith("/") and str(path).isprintable() for path in paths)
+        if not good or not paths:
+            problems.append(f"{where}: paths must be a list of absolute paths without unprintable characters")
+        problems += [f"{where}: {text}" for text in [*name_of_source_problems(source), *pattern_problems(source)]]
+        problems += [f"{where}: {text}" for text in format_problems(source.get("format"), presets)]
+        problems += [f"{where}: {text}" for text in folder_problems(source)]
+        if not is_zone(zone := source.get("timezone", "Local")):
+            problems.append(f"{where}: unknown time zone '{zone}'; use Local or a name such as Asia/Kolkata")
+        labels = source.get("labels", {})
+        if not isinstance(labels, dict) or not all(re.fullmatch(LABEL, str(key)) for key in labels):
+            problems.append(f"{where}: labels must be a mapping of label names to values")
+    return problems
+
+
+def name_of_source_problems(source: dict[str, Any]) -> list[str]:
+    """What is wrong with the name of a source, which becomes the name of a folder on the node."""
+    name = source["name"]
+    if not isinstance(name, str) or name in (".", "..") or len(urllib.parse.quote(name, safe="")) > 200:
+        return ["the name must be a text of at most 200 characters (others than ASCII count more), and not . or .."]
+    return []
+
+
+def pattern_problems(source: dict[str, Any]) -> list[str]:
+    """What is wrong with the patterns of a source."""
+    problems = []
+    paths = source.get("paths")
+    patterns = [path for path in paths if isinstance(path, str)] if isinstance(paths, list) else []
+    exclude = source.get("exclude")
+    if exclude is not None and not isinstance(exclude, str):
+        problems.append("exclude must be one pattern of paths")
+    for pattern in [*patterns, *([exclude] if isinstance(exclude, str) else [])]:
+        try:
+            globs.check(pattern)
+        except globs.PatternError as error:
+            problems.append(f"the pattern {pattern} cannot be read: {error}")
+    follow = source.get("follow", [])
+    if not isinstance(follow, list) or not all(str(folder).startswith("/") for folder in follow):
+        problems.append("follow must be a list of absolute paths of folders")
+    return problems
+
+
+def folder_problems(source: dict[str, Any]) -> list[str]:
+    """What is wrong with how a source wants missing folders to be made."""
+    problems = []
+    owner, mode = source.get("owner"), source.get("mode")
+    if owner is not None and not (isinstance(owner, str) and re.fullmatch(r"[^\s:/]+", owner)):
+        problems.append("owner must be the name of an account")
+    if mode is not None and not (isinstance(mode, str) and re.fullmatch(r"[0-3]?[0-7]{3}", mode)):
+        problems.append("mode must be permission bits in octal and in quotes, such as '1777'")
+    return problems
+
+
+def source_folders(sources: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """Folders that the paths of sources begin with, before the first wildcard; see module_utils/source_folders.py.
+
+    What lies below a folder of `follow` may be a link of training, and is training's to make.
+
+    Parameters:
+        sources: entries of `promtail_sources`.
+
+    Returns:
+        `path` and, where a source says so, `owner` and `mode`; the first source that names a folder counts.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for source in sources:
+        stated = {key: source[key] for key in ("owner", "mode") if source.get(key)}
+        for pattern in (pattern for path in source["paths"] for pattern in globs.alternatives(path)):
+            folder = globs.fixed_part(pattern)
+            ends = [end.rstrip("/") for end in source.get("follow") or []]
+            folder = next((end for end in ends if folder.startswith(f"{end}/")), folder)
+            found[folder] = {"path": folder} | stated | found.get(folder, {})
+    return list(found.values())
+
+
+def format_problems(chosen: Any, presets: list[str]) -> list[str]:
+    """Problems of a source's format: the name of a preset, a preset, or a list of Promtail's stages.
+
+    Parameters:
+        chosen: the value of `format`.
+        presets: names of the presets.
+    """
+    if isinstance(chosen, str):
+        return [] if chosen in presets else [f"unknown format {chosen}; presets are {', '.join(sorted(presets))}"]
+    if isinstance(chosen, dict):
+        return preset_problems(chosen)
+    if isinstance(chosen, list):
+        return promtail_config.stage_problems(chosen)
+    return [
+        f"format must be one of {', '.join(sorted(presets))}, a preset as a mapping, or a list of Promtail's stages"
+    ]
