@@ -361,7 +361,7 @@ def test_source_states_owner_and_mode_and_what_lies_below_a_followed_folder_is_t
     ("stated", "words"),
     [
         ({"mode": "1777", "owner": "smol"}, ""),
-        ({"mode": 493}, "mode must be permission bits in octal and in quotes"),
+        ({"mode": 493}, "mode must be permission bits in octal, in quotes"),
         ({"mode": "0999"}, "mode must be"),
         ({"mode": "7777"}, "mode must be"),
         ({"owner": ""}, "owner must be the name of an account"),
