@@ -460,8 +460,8 @@ class Probe:
                 return f"the agent does not follow {self.path}: {named[-1]}{host.system.hint(named[-1])}"
             return (
                 f"the agent does not follow {self.path}. Looked at: its journal of this time, and the files that it is "
-                "not given; nothing about that file was found there. If promtail_sources was changed since the last "
-                "deployment: `ansible-playbook site.yml --tags promtail`"
+                "not given; nothing about that file was found there. If smolcluster_log_sources was changed since the "
+                "last deployment: `ansible-playbook site.yml --tags promtail`"
             )
         if self.skew > loki.FUTURE:
             return f"this node's clock is {self.skew:.0f} s ahead of Loki's, which refuses such lines; set its clock"

@@ -157,7 +157,7 @@ class Walk:
                 else:
                     raise FolderError(
                         f"{os.path.join(self.path, name)} is there and is no folder, and {path} is to be one. "
-                        "Move it away, or correct that path in promtail_sources"
+                        "Move it away, or correct that path in smolcluster_log_sources"
                     )
 
     def _enter(self, name: str, real: str) -> None:
@@ -173,7 +173,7 @@ class Walk:
         if not sticky and folder.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not any(changers):
             raise NotOursError(
                 f"{os.path.join(self.path, name)} is a link in a folder that others than root may write to, so it is "
-                "not followed. Take these rights away, or name the folder that it leads to in promtail_sources"
+                "not followed. Take these rights away, or name the folder that it leads to in smolcluster_log_sources"
             )
         user = next((user for user in changers if user), 0)
         if user and self.by is None:
@@ -217,7 +217,7 @@ def stated(folder: dict) -> tuple[int, int] | None:
     except KeyError:
         raise FolderError(
             f"{folder['path']} is to belong to {folder['owner']}, and there is no such account here. Correct `owner` "
-            "in promtail_sources, or make the account first"
+            "in smolcluster_log_sources, or make the account first"
         ) from None
     return account.pw_uid, account.pw_gid
 
@@ -247,7 +247,7 @@ def missing(folder: dict, planned: dict[str, Level]) -> list[Level]:
             if name == ".." or somebody_elses(path):
                 raise NotOursError(
                     f"{os.path.join(path, name)} is not there, and it is not made: it comes with an account or a disk. "
-                    "Correct that path in promtail_sources if it is wrong for this node"
+                    "Correct that path in smolcluster_log_sources if it is wrong for this node"
                 )
             path = os.path.join(path, name)
             if path not in planned:
@@ -379,7 +379,7 @@ def create(level: Level) -> Made | None:
         except OSError as error:
             raise FolderError(
                 f"{level.path} cannot be made as {name_of(walk.owner[0])}, to whom {above} belongs: {error.strerror}. "
-                "Make it yourself, or correct that path in promtail_sources"
+                "Make it yourself, or correct that path in smolcluster_log_sources"
             ) from error
     return Made(level, (status.st_dev, status.st_ino))
 

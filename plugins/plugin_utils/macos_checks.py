@@ -45,8 +45,8 @@ def problems(settings: dict[str, Any], node: dict[str, Any]) -> list[str]:
     twice = [path for path in paths if path.startswith("/private/") and path.removeprefix("/private") in paths]
     if twice:
         problems.append(
-            f"promtail_sources names the same files twice: {', '.join(twice)} and without /private, to which it is a "
-            "link. Remove one; every line would be sent twice"
+            f"smolcluster_log_sources names the same files twice: {', '.join(twice)} and without /private, to which "
+            "it is a link. Remove one; every line would be sent twice"
         )
     brew, tap = macos["homebrew"], str(settings["homebrew_tap"])
     if tap and not re.fullmatch(r"[\w.-]+/[\w.-]+", tap):

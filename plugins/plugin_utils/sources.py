@@ -95,16 +95,18 @@ def preset_problems(preset: dict[str, Any]) -> list[str]:
 
 
 def source_problems(sources: Any, presets: list[str]) -> list[str]:
-    """What is wrong with `promtail_sources`; each text names the entry and the way out."""
+    """What is wrong with `smolcluster_log_sources`; each text names the entry and the way out."""
     if not isinstance(sources, list) or not sources:
-        return ["promtail_sources is empty; name at least one source, or remove the variable to get SmolCluster's"]
+        return [
+            "smolcluster_log_sources is empty; name at least one source, or remove the variable to get SmolCluster's"
+        ]
     problems = []
     names = [source.get("name") for source in sources if isinstance(source, dict)]
     for number, source in enumerate(sources, 1):
         if not isinstance(source, dict) or not source.get("name"):
-            problems.append(f"promtail_sources: entry {number} has no name")
+            problems.append(f"smolcluster_log_sources: entry {number} has no name")
             continue
-        where = f"promtail_sources: {source['name']}"
+        where = f"log source {source['name']}"
         if names.count(source["name"]) > 1:
             problems.append(f"{where}: the name is used twice")
         if unknown := sorted(set(source) - SOURCE_KEYS):
@@ -168,7 +170,7 @@ def source_folders(sources: list[dict[str, Any]]) -> list[dict[str, str]]:
     What lies below a folder of `follow` may be a link of training, and is training's to make.
 
     Parameters:
-        sources: entries of `promtail_sources`.
+        sources: entries of `smolcluster_log_sources`.
 
     Returns:
         `path` and, where a source says so, `owner` and `mode`; the first source that names a folder counts.

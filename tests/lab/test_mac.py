@@ -255,10 +255,10 @@ def test_run_that_was_cut_off_before_the_job_was_loaded_anew_is_completed(mac: M
         timeout 20 sh -c 'until launchctl bootstrap system {PLIST}; do sleep 0.2; done'
         cat /Library/kept > {PLIST}; rm /Library/new /Library/kept
     """)
-    assert "PROMTAIL_DEPLOYMENT => 0000000000000000" in mac.sh(f"launchctl print {TARGET}")
+    assert "SMOLCLUSTER_DEPLOYMENT => 0000000000000000" in mac.sh(f"launchctl print {TARGET}")
     play = mac.one()
     assert play.changed() == 1
-    assert "PROMTAIL_DEPLOYMENT => 0000000000000000" not in mac.sh(f"launchctl print {TARGET}")
+    assert "SMOLCLUSTER_DEPLOYMENT => 0000000000000000" not in mac.sh(f"launchctl print {TARGET}")
     assert mac.one().changed() == 0
 
 
@@ -497,7 +497,7 @@ def test_python_that_only_asks_for_the_developer_tools_is_explained(mac: Mac):
     play = mac.play("site.yml", *ONE, ansible_python_interpreter="/var/macsim/python3")
     assert play.code != 0
     words = " ".join(play.output.split())
-    assert "mac1: Ansible cannot look at this node: xcode-select: note: No developer tools were found" in words
+    assert "mac1: Ansible cannot examine this node: xcode-select: note: No developer tools were found" in words
     assert "`xcode-select --install`" in words
 
 
@@ -514,7 +514,7 @@ def test_uninstall_leaves_nothing_of_ours_and_everything_else(mac: Mac):
     play = mac.play("playbooks/uninstall.yml", *ONE)
     assert play.code != 0
     assert play.changed() == 0
-    assert f"mac1: {PLIST} is not as this collection wrote it" in " ".join(play.output.split())
+    assert f"mac1: {PLIST} was changed or replaced by somebody else" in " ".join(play.output.split())
     assert mac.agent()
     # Now somebody has removed the job's file; it runs on.
     mac.sh(f"rm {PLIST} /Library/kept")

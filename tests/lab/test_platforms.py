@@ -83,7 +83,7 @@ def test_damaged_archive_is_refused_by_its_sum(lab: Lab, mirror, tmp_path):
         promtail_download_dir=f"{tmp_path}/kept",
     )
     assert play.code != 0
-    assert "cannot be fetched" in play.output
+    assert "cannot be downloaded" in play.output
     assert "checksum" in play.output
     for mini in MINIS:
         assert lab.on(mini, f"ls -A /opt/promtail | grep -E 'zip|{VERSION}'; true") == ""

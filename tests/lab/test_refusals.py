@@ -16,7 +16,7 @@ SOURCE = {"name": "train", "paths": ["/srv/train.log"], "labels": {"job": "train
 # What is given, and what the message has to name: the cause, and a word of the way out.
 AGENT = {
     "no Loki address": ({"promtail_loki_url": ""}, "no usable Loki address", "smolcluster_address"),
-    "no sources": ({"promtail_sources": []}, "promtail_sources is empty", "name at least one"),
+    "no sources": ({"smolcluster_log_sources": []}, "smolcluster_log_sources is empty", "name at least one"),
     "unknown format": ({"promtail_sources": [SOURCE | {"format": "glog"}]}, "unknown format glog", "presets are"),
     "unknown stage": (
         {"promtail_sources": [SOURCE | {"format": [{"regexp": {"expression": "x"}}]}]},
@@ -36,12 +36,12 @@ AGENT = {
     ),
     "wrong checksum": (
         {"promtail_checksums": {"linux-amd64": "0" * 64, "linux-arm64": "0" * 64}},
-        "cannot be fetched",
+        "cannot be downloaded",
         "promtail_checksums",
     ),
     "unreachable download": (
         {"promtail_version": "3.6.10", "promtail_base_url": "http://127.0.0.1:9/releases"},
-        "cannot be fetched from http://127.0.0.1:9/releases",
+        "cannot be downloaded from http://127.0.0.1:9/releases",
         "promtail_base_url",
     ),
 }

@@ -30,7 +30,7 @@ def test_missing_rights_are_named(lab: Lab, break_it, undo, expected):
         lab.on(MINI, undo)
     said = " ".join(play.output.split())
     assert play.code != 0
-    assert f"{MINI.name}: Ansible cannot look at this node" in said
+    assert f"{MINI.name}: Ansible cannot examine this node" in said
     assert expected in said
     assert "Python 3.9" not in said
 
