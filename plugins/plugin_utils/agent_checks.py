@@ -28,13 +28,13 @@ def setting_problems(settings: dict[str, Any], presets: list[str]) -> list[str]:
             f"no usable Loki address: promtail_loki_url is '{re.sub('//[^/]*@', '//***@', url)}'. Set it to "
             "http://ADDRESS:PORT, or smolcluster_address on the controller to its address; it takes no password"
         )
-    version = numbers(str(settings["version"]))
+    version, last = numbers(str(settings["version"])), ".".join(map(str, LAST_RELEASE))
     if not version:
-        problems.append(f"promtail_version '{settings['version']}' is no version such as 3.6.11")
+        problems.append(f"promtail_version '{settings['version']}' is no version such as {last}")
     elif version > LAST_RELEASE and str(settings["base_url"]).startswith(OFFICIAL):
         problems.append(
-            f"promtail_version {settings['version']} has no programs to download: 3.6.11 is the last release with "
-            "them. Set promtail_version to 3.6.11, or promtail_base_url to a place that has it"
+            f"promtail_version {settings['version']} has no programs to download: {last} is the last release with "
+            f"them. Set promtail_version to {last}, or promtail_base_url to a place that has it"
         )
     for name, (low, high) in RANGES.items():
         if not re.fullmatch(r"\d+", value := str(settings[name])) or not low <= int(value) <= high:
