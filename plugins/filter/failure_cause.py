@@ -1,15 +1,15 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Ansible filter: say why a module did not run on a host."""
+"""Ansible filter: explain why a module did not run on a host."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: failure_cause
-short_description: Say why a module did not run on a host
+short_description: Explain why a module did not run on a host
 description: >-
-  Takes the error out of the result of a failed task. Adds the cause and the way out where that text shows them, for
-  example a sudo that wants a terminal, or a Python that is too old.
+  Returns the error of a failed task. Adds the cause and the way out where the text of the error shows them, for
+  example sudo that requires a terminal, or Python that is too old.
 author: [SmolCluster contributors (@smolcluster)]
 options:
   _input: {description: Result of the failed task; C(ansible_failed_result) in a rescue., type: dict, required: true}

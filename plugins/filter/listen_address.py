@@ -1,13 +1,13 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Ansible filter: what Docker and URLs need of an address to listen on."""
+"""Ansible filter: split an address to listen on into what Docker needs and what a URL needs."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: listen_address
-short_description: Give what Docker and URLs need of an address to listen on
-description: Tells addresses that Docker publishes a port on from the one by which the host itself reaches it.
+short_description: Split an address to listen on into what Docker needs and what a URL needs
+description: Returns the addresses that Docker publishes a port on, and the host part of a URL for the host itself.
 author: [SmolCluster contributors (@smolcluster)]
 options:
   _input:
@@ -20,7 +20,7 @@ url: "http://{{ ('[::1]' | smolcluster.logging.listen_address).url }}:3100"
 """
 RETURN = r"""
 _value:
-  description: C(bind), the addresses for Docker, and C(url), the host for a URL; both are empty for what is no address.
+  description: C(bind), the addresses for Docker, and C(url), the host part of a URL; both are empty for an invalid one.
   type: dict
 """
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: log_store_problems
 short_description: List problems that prevent a deployment of Loki and Grafana
-description: Looks at all settings of the role and at the facts of the host, so that one run names all problems.
+description: Checks all settings of the role and the facts of the host, and lists all problems at once.
 author: [SmolCluster contributors (@smolcluster)]
 positional: host
 options:
@@ -23,7 +23,7 @@ EXAMPLES = r"""
 problems: "{{ settings | smolcluster.logging.log_store_problems(host) }}"
 """
 RETURN = r"""
-_value: {description: One sentence per problem with the way out; empty when there is none., type: list, elements: str}
+_value: {description: One sentence per problem with the way out; empty without problems., type: list, elements: str}
 """
 
 from ansible_collections.smolcluster.logging.plugins.plugin_utils import controller

@@ -30,10 +30,10 @@ def to_plist(data: dict[str, Any], comment: str = "") -> str:
     """Write data as a property list.
 
     Parameters:
-        data: mappings, lists, texts, numbers and truth values.
+        data: mappings, lists, strings, numbers and booleans.
         comment: text above the data.
     """
-    # Through JSON, for Ansible's own kinds of text and mapping are none that plistlib knows.
+    # By way of JSON: plistlib does not know Ansible's own types of strings and mappings.
     text = plistlib.dumps(json.loads(json.dumps(data))).decode().rstrip()
     return text.replace("<plist ", f"<!-- {comment.replace('--', '- -')} -->\n<plist ", 1) if comment else text
 

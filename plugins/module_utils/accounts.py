@@ -1,6 +1,6 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What accounts of this host may do: tried as the account, or read from owners and modes."""
+"""What the accounts of this host may do: tried as the account, or read from owners and modes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# Number of an account and a group that a Mac does not have. Not those of nobody, which macOS keeps as -2.
+# User ID and group ID that a Mac does not use. Not those of `nobody`, which are -2 on macOS.
 STRANGER = 499
 
 
 def number(user: str) -> int | None:
-    """Number of an account; none when it does not exist."""
+    """User ID of an account; None when it does not exist."""
     try:
         return pwd.getpwnam(user).pw_uid
     except KeyError:
@@ -25,22 +25,22 @@ def number(user: str) -> int | None:
 
 
 def rights(user: str) -> tuple[int, int, list[int]]:
-    """Numbers of an account, its group and all its groups; one that does not exist counts as one in no group."""
+    """User ID, group ID and all group IDs of an account; a missing account gets IDs that have no rights."""
     try:
         account = pwd.getpwnam(user)
     except KeyError:
         return STRANGER, STRANGER, []
-    # A process of macOS has 16 groups at most, an account often more.
+    # On macOS a process can have 16 groups; an account often has more.
     groups = os.getgrouplist(user, account.pw_gid)[: os.sysconf("SC_NGROUPS_MAX")]
     return account.pw_uid, account.pw_gid, groups
 
 
 def may(user: str, action: Callable[[], object]) -> bool:
-    """Whether an account may do something: done in a process of that account, without any right of root.
+    """Whether an account may do something: tried in a child process with the rights of that account only.
 
     Parameters:
         user: the account.
-        action: what it does; an OSError means that it may not.
+        action: what to try; an OSError means that the account may not do it.
     """
     uid, gid, groups = rights(user)
     child = os.fork()
@@ -53,18 +53,18 @@ def may(user: str, action: Callable[[], object]) -> bool:
             action()
             code = 0
         finally:
-            # Nothing of the parent's may run here: no clean-up, no output.
+            # Nothing that belongs to the parent may run here: no clean-up, no output.
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 @contextmanager
 def acting_as(uid: int, gid: int) -> Iterator[None]:
-    """Open files with the rights of an account; what is open already keeps the rights it was opened with.
+    """Open files with the rights of an account; files that are open already stay usable.
 
     Parameters:
-        uid: number of the account; nothing changes for root.
-        gid: number of its group.
+        uid: user ID of the account; nothing changes when it is the current one.
+        gid: group ID of the account.
     """
     if uid == os.geteuid():
         yield
@@ -78,19 +78,20 @@ def acting_as(uid: int, gid: int) -> Iterator[None]:
     finally:
         os.seteuid(0)
         os.setegid(before)
-        # macOS names more groups of an account than it lets a process have.
+        # macOS lists more groups of an account than it allows for a process.
         os.setgroups(groups[: os.sysconf("SC_NGROUPS_MAX")])
 
 
 def unreadable(pattern: str, user: str) -> str | None:
-    """What keeps an account from reading log files.
+    """Find the folder that an account cannot read.
 
     Parameters:
-        pattern: path of the files, with wildcards.
-        user: the account; one that is still to be made counts as one that is in no group.
+        pattern: path of log files, with wildcards.
+        user: the account; one that does not exist yet counts as an account without groups.
 
     Returns:
-        The folder that the account cannot list, or, where the files' own is missing, enter; none when all is well.
+        The folder of the files, if the account cannot list it; if that folder is missing, the nearest existing folder
+        above it, if the account cannot enter it. None without a problem.
     """
     folder = Path(re.split(r"[*?[{]", pattern)[0].rpartition("/")[0] or "/")
     there = next(path for path in (folder, *folder.parents) if path.exists())
@@ -121,10 +122,10 @@ def may_run(program: str, user: str) -> bool:
 
 
 def of_root(path: str) -> bool:
-    """Whether root alone can change a program: the file, every link to it, and every folder above.
+    """Whether only root can change a program: the file, every link on the way to it, and every folder above it.
 
     Parameters:
-        path: path of the program; one that is missing is nobody's.
+        path: path of the program; False when it is missing.
     """
     pending, seen = [os.path.abspath(path)], set()
     while pending:
@@ -135,12 +136,12 @@ def of_root(path: str) -> bool:
         try:
             status = os.lstat(part)
             if stat.S_ISLNK(status.st_mode):
-                # The mode of a link means nothing.
+                # The mode of a link has no effect.
                 folder = os.path.realpath(os.path.dirname(part))
                 pending.append(os.path.normpath(os.path.join(folder, os.readlink(part))))
                 shared = False
             else:
-                # Group 0 is root's. In a sticky folder nobody replaces what is root's.
+                # Group 0 is root's group. In a sticky folder nobody else can replace files of root.
                 sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
                 by_group = status.st_mode & stat.S_IWGRP and status.st_gid
                 shared = not sticky and bool(by_group or status.st_mode & stat.S_IWOTH)

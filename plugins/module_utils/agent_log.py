@@ -1,37 +1,37 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The line of a failing service's log that says why, among stacks and the service manager's own lines."""
+"""Find the line in a failing service's log that says why, among stack traces and lines of the service manager."""
 
 from __future__ import annotations
 
 import re
 
-# Why a program ended: Go's panics and fatal errors (the `goroutine` lines that follow say where), the end of a
-# traceback of Python, what the loader of programs says, and what a service manager could not do before the start
-# (systemd.exec(5), exit codes of 200 and more) or did to the program.
+# Why a program ended: panics and fatal errors of Go (the `goroutine` lines after them say where), the last line of a
+# Python traceback, errors of the dynamic loader, and what the service manager could not do before the start
+# (systemd.exec(5), exit codes from 200) or did to the program.
 CAUSES = re.compile(
     r"panic: |fatal error: |http: panic serving|runtime: out of memory|"
     r"([A-Za-z_][\w.]*\.)?[A-Z]\w*(Error|Exception|Interrupt|Exit)(: .*)?$|(\w+\.)+error: |"
     r".*error while loading shared libraries: |.*: version `\S+' not found|"
     r"\S+\.service: (Failed (?!with result)|.*status=2\d\d/|.*killed by the OOM killer)"
 )
-# What Promtail says of an error; what a stop cancels is none.
+# How Promtail reports an error; what a stop cancels is not an error.
 ERRORS = re.compile(r"(.*\blevel=(error|fatal)\b|error\b|Unable to |Failed to )(?!.*context canceled)", re.IGNORECASE)
-# A program of the service has ended, by systemd or by launchd.
+# How systemd and launchd report that a process of the service has ended.
 ENDED = re.compile(r"\S+\.service: (Main|Control) process exited, |launchd: last (exit code|terminating signal)")
-# Of Promtail's lines those that are no errors.
+# Lines of Promtail that are not errors.
 HARMLESS = re.compile(r".*\blevel=(debug|info|warn)\b")
 
 
 def telling(lines: list[str], manager: re.Pattern[str]) -> int | None:
-    """Number of the line that says best why a service failed; the last one of the best kind.
+    """Index of the line that best explains why a service failed; the last one of the best kind.
 
     Parameters:
         lines: log of the service.
-        manager: expression for lines that the service manager has written, not the service.
+        manager: expression for lines written by the service manager, not by the service.
 
     Returns:
-        None when no line says so.
+        None when no line explains it.
     """
     own = [number for number, line in enumerate(lines) if line.strip() and not manager.match(line)]
     for numbers, kind in ((range(len(lines)), CAUSES), (own, ERRORS)):
@@ -40,16 +40,16 @@ def telling(lines: list[str], manager: re.Pattern[str]) -> int | None:
     ends = [number for number, line in enumerate(lines) if ENDED.match(line)]
     if not ends:
         return None
-    # What a program says just before it ends is the cause more often than not; its exit code says little.
+    # The last line of a program before it ends is usually the cause; the exit code says little.
     said = [number for number in own if number < ends[-1]]
     return said[-1] if said and not HARMLESS.match(lines[said[-1]]) else ends[-1]
 
 
 def excerpt(log: str, manager: re.Pattern[str], length: int = 15) -> str:
-    """End of a failing service's log, so that the line that says why is the last one.
+    """Part of a failing service's log that ends with the line that explains the failure.
 
     Parameters:
-        log: its last lines; more than `length`, for a stack can be long.
+        log: its last lines; more than `length`, because a stack trace can be long.
         manager: see `telling`.
         length: how many lines at most.
     """

@@ -1,13 +1,13 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Changes of files that can be looked at, made, shown, rolled back and, once they have proved good, committed.
+"""Changes to files that can be checked, applied, shown as a diff, rolled back, and committed once the service works.
 
-They are made by root, and nothing that another account controls may lead them astray:
+Root applies them, so another account must not be able to redirect them:
 
-- A change is refused when somebody else than root can replace a folder on the way to its path.
-- What was there is kept beside the new file as it is, a link as a link; a roll-back moves it back. So mode, owner and
-  whatever else belongs to a file can be neither lost nor wider than before.
-- In a folder that another account owns, every file is opened without following links and looked at once it is open.
+- A change is refused when an account other than root can replace a folder on the way to its path.
+- What was there before is kept unchanged next to the new file, a link as a link; a roll-back moves it back. So mode,
+  owner and other attributes are not lost, and permissions never become wider than before.
+- In a folder that another account owns, every file is opened without following links and checked after opening.
 """
 
 from __future__ import annotations
@@ -21,37 +21,37 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 KEPT = ".before-smolcluster"
-# Largest file that is read as a whole, in bytes: units, property lists and configurations have some KiB.
+# Largest file that is read as a whole, in bytes: units, property lists and configurations have a few KiB.
 READ_LIMIT = 1 << 20
-# Links that are followed on the way to a file; as Linux does, path_resolution(7).
+# Links that are followed on the way to a file, as on Linux (path_resolution(7)).
 LINK_LIMIT = 40
-# Root's own group. On macOS also admin, whose members may become root anyway (Apple, dscl group 80).
+# Group of root. On macOS also admin, because its members may become root anyway (Apple, dscl group 80).
 ROOT_GROUPS = (0, 80) if os.uname().sysname == "Darwin" else (0,)
 
 
 class PathConflictError(Exception):
-    """A path cannot be used for what belongs there; the text says why, and the way out."""
+    """A path cannot be used; the text says why, and the way out."""
 
 
 class NotRegularError(OSError):
-    """Something else than a regular file has the path, or a file that is too large to be what is looked for."""
+    """The path is not a regular file, or the file is larger than allowed."""
 
 
 def open_regular(path: Path | str, follow: bool = True, folder: int | None = None) -> BinaryIO:
-    """Open a file for reading. Nothing else than a regular file is opened: a FIFO would wait, a device may act.
+    """Open a regular file for reading. Nothing else is opened: a FIFO would block, and a device may react.
 
     Parameters:
         path: the file.
-        follow: whether a link may lead to it.
+        follow: whether to follow a link to it.
         folder: descriptor of the folder that a relative path starts from.
 
     Raises:
-        NotRegularError: it is something else, or a link that is not to be followed.
-        OSError: it is not there, or cannot be opened.
+        NotRegularError: it is not a regular file, or it is a link that must not be followed.
+        OSError: it is missing, or cannot be opened.
     """
     if not stat.S_ISREG(os.stat(path, dir_fd=folder, follow_symlinks=follow).st_mode):
         raise NotRegularError(errno.EINVAL, "is not a regular file", str(path))
-    # Should it have been swapped since: opening a FIFO does not wait, and a link is not followed.
+    # In case it was replaced since: these flags neither wait for a FIFO nor follow a link.
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
     handle = os.open(path, flags, dir_fd=folder)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
@@ -66,23 +66,23 @@ def read_regular(path: Path | str, follow: bool = True, limit: int = READ_LIMIT)
     Parameters:
         path: see `open_regular`.
         follow: see `open_regular`.
-        limit: how many bytes it may have.
+        limit: largest size in bytes.
 
     Raises:
-        NotRegularError: see `open_regular`; also that it has more bytes.
+        NotRegularError: see `open_regular`; also for a larger file.
         OSError: see `open_regular`.
     """
     with open_regular(path, follow) as file:
         content = file.read(limit + 1)
     if len(content) > limit:
-        raise NotRegularError(errno.EFBIG, f"has more than {limit} bytes", str(path))
+        raise NotRegularError(errno.EFBIG, f"is larger than {limit} bytes", str(path))
     return content
 
 
 def open_to_others(status: os.stat_result) -> bool:
-    """Whether an account other than root (and the one that runs this) may replace what is in a folder.
+    """Whether an account other than root (or the one that runs this) can replace files in a folder.
 
-    In a sticky folder, such as /tmp, each account may replace only its own.
+    In a sticky folder, such as /tmp, each account can replace only its own files.
     """
     if status.st_uid not in (0, os.geteuid()):
         return True
@@ -91,19 +91,22 @@ def open_to_others(status: os.stat_result) -> bool:
 
 
 def folder_of_others(folder: Path) -> Path | None:
-    """The first folder on the way to a folder, or link to one, that another account than root controls.
+    """The first folder or link on the way to a folder that an account other than root controls.
 
     Parameters:
-        folder: absolute path; it need not be there. Links are followed one by one.
+        folder: absolute path; it need not exist. Links are followed one by one.
+
+    Returns:
+        None when only root controls the way.
 
     Raises:
-        OSError: links lead in a circle.
+        OSError: the links form a loop.
     """
     place, ahead, links = Path("/"), list(folder.parts[1:]), 0
     while True:
         try:
             status = place.lstat()
-        except FileNotFoundError:  # root makes it, in a folder that is root's
+        except FileNotFoundError:  # root creates it, in a folder that root controls
             return None
         if stat.S_ISLNK(status.st_mode):
             links += 1
@@ -123,30 +126,30 @@ def folder_of_others(folder: Path) -> Path | None:
 
 
 def require_safe(path: Path) -> None:
-    """Make sure that only root decides what is at a path.
+    """Make sure that only root controls a path.
 
     Raises:
         PathConflictError: another account controls a folder on the way to it.
     """
     if found := folder_of_others(path.parent):
         raise PathConflictError(
-            f"{found} can be changed by another account than root, so {path} is not safe to use. Give it to root "
-            f"(`chown root {found}`, `chmod go-w {found}`) and run this again; nothing was changed"
+            f"an account other than root can change {found}, so {path} is not safe to use. Make root its owner "
+            f"(`chown root {found}`, `chmod go-w {found}`) and run this again. Nothing was changed"
         )
 
 
 def conflict(path: Path, wanted: str) -> PathConflictError:
-    """Something of another kind has a path.
+    """Error for a path that exists but has another type.
 
     Parameters:
         path: the path.
-        wanted: what belongs there: `file`, `folder` or `link`.
+        wanted: the expected type: `file`, `folder` or `link`.
     """
     return PathConflictError(f"{path} exists but is not a {wanted}. Move it away and run this again")
 
 
 def kind(path: Path) -> str:
-    """What is at a path: `absent`, `link`, `file`, `folder` or `other`. Links are not followed."""
+    """Type of a path: `absent`, `link`, `file`, `folder` or `other`. Links are not followed."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
@@ -156,7 +159,7 @@ def kind(path: Path) -> str:
 
 
 def backup_path(path: Path) -> Path:
-    """A free name beside a file, under which it is kept."""
+    """A free path next to a file for its backup."""
     name, number = Path(f"{path}{KEPT}"), 1
     while os.path.lexists(name):
         number += 1
@@ -165,17 +168,17 @@ def backup_path(path: Path) -> Path:
 
 
 def rename_to_backup(path: Path, owner: int) -> Path:
-    """Rename a file so that it is kept but no longer found under its name.
+    """Rename a file to its backup path.
 
     Parameters:
         path: the file.
-        owner: number of the account that its folder must belong to; root must not be led into another.
+        owner: user ID of the account that must own its folder, so that root is not redirected into another folder.
 
     Returns:
         Its new path.
 
     Raises:
-        OSError: the folder is not that account's, or the file cannot be renamed.
+        OSError: another account owns the folder, or the file cannot be renamed.
     """
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -189,7 +192,7 @@ def rename_to_backup(path: Path, owner: int) -> Path:
 
 
 def make_folders(folder: Path) -> None:
-    """Make a folder and what is missing above it, mode 0755 whatever the umask."""
+    """Create a folder and missing folders above it, with mode 0755 whatever the umask."""
     missing = [place for place in (folder, *folder.parents) if not os.path.lexists(place)]
     for place in reversed(missing):
         place.mkdir()
@@ -197,7 +200,7 @@ def make_folders(folder: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link or a folder with all that is in it; nothing when it is not there."""
+    """Remove a file, a link or a folder with its content, if it exists."""
     if kind(path) == "folder":
         shutil.rmtree(path)
     else:
@@ -205,39 +208,39 @@ def remove(path: Path) -> None:
 
 
 class Change(Protocol):
-    """Something that is to hold on the node."""
+    """One change on the node."""
 
     name: str
 
     def needed(self) -> bool:
-        """Whether it does not hold yet.
+        """Whether the node is not yet in the wanted state.
 
         Raises:
-            PathConflictError: it cannot be made to.
+            PathConflictError: the change is not possible.
         """
 
     def apply(self) -> None:
-        """Make it hold, and keep what was there."""
+        """Make the change, and keep what was there before."""
 
     def rollback(self) -> None:
-        """Restore what `apply` found; nothing when it was not called."""
+        """Restore what was there before `apply`; does nothing when it was not called."""
 
     def commit(self) -> None:
-        """Clear away what `rollback` would have needed."""
+        """Remove what `rollback` would have needed."""
 
     def diff(self) -> dict[str, str]:
         """Before and after, for Ansible's `--diff`."""
 
 
 class TextFile:
-    """A file of text owned by root. A link at its path, such as of a unit that is masked, is replaced.
+    """A text file owned by root. A link at its path, as for a masked unit, is replaced.
 
     Parameters:
-        path: where it belongs; a missing folder is made, mode 0755.
+        path: its path; a missing folder is created, mode 0755.
         text: its content.
         mode: permission bits.
-        group: number of its group.
-        keep: whether what was there stays beside it for good, with `.before-smolcluster` added.
+        group: its group ID.
+        keep: whether the old file stays next to it permanently, with `.before-smolcluster` added to its name.
     """
 
     def __init__(self, path: Path, text: str, mode: int, group: int, keep: bool = False) -> None:
@@ -249,9 +252,9 @@ class TextFile:
         self._applied = False
 
     def _found(self) -> tuple[bytes, int, int, int] | None:
-        """Content, mode, owner and group of the file that is there; none for a link or nothing.
+        """Content, mode, owner and group of the file at the path; None for a link or a missing file.
 
-        Of a file that is larger than this one no more is read than shows that it differs.
+        Of a larger file only as much is read as shows that it differs.
         """
         try:
             with open_regular(self.path, follow=False) as file:
@@ -269,7 +272,7 @@ class TextFile:
         return self._found() != (self._content, self.mode, os.geteuid(), self.group)
 
     def apply(self) -> None:
-        """Write it, completely or not at all."""
+        """Write the file, completely or not at all."""
         make_folders(self.path.parent)
         self._kept = self._keep()
         self._applied = True
@@ -285,12 +288,12 @@ class TextFile:
             raise
 
     def _keep(self) -> Path | None:
-        """Give what is there a second name; none when nothing is."""
+        """Give the file or link at the path a second name, and return that; None when there is nothing."""
         found = kind(self.path)
         if found == "absent":
             return None
         kept = backup_path(self.path) if self.keep else self._hidden
-        kept.unlink(missing_ok=True)  # of a run that was cut off
+        kept.unlink(missing_ok=True)  # from an interrupted run
         if found == "link":
             status = self.path.lstat()
             kept.symlink_to(os.readlink(self.path))
@@ -303,13 +306,13 @@ class TextFile:
         """Restore the old file or link, or remove the new file."""
         if self._kept:
             os.replace(self._kept, self.path)
-            # Renaming between two names of one file does nothing.
+            # If both are names of the same file, the rename does nothing and the backup name is still there.
             self._kept.unlink(missing_ok=True)
         elif self._applied:
             self.path.unlink(missing_ok=True)
 
     def commit(self) -> None:
-        """Remove the old file, unless it is to be kept; also that of a run that was cut off."""
+        """Remove the old file, unless it is kept permanently; also one that an interrupted run has left."""
         self._hidden.unlink(missing_ok=True)
 
     def diff(self) -> dict[str, str]:
@@ -324,16 +327,16 @@ class TextFile:
 
 
 class Directory:
-    """A folder for what a program keeps. With a new owner the files in it change hands, too.
+    """A folder for the data of a program. With a new owner, the files in it get that owner, too.
 
-    Only the files that the folder's owner before has put there do: what has a second name elsewhere (a hard link), is
-    a link, or is another account's, stays as it is.
+    Only files of the previous owner do. A file with a second name (a hard link), a link, and a file of another account
+    are not changed.
 
     Parameters:
-        path: where it belongs; missing folders above it are made, mode 0755. A link to a folder is followed.
+        path: its path; missing folders above it are created, mode 0755. A link to a folder is followed.
         mode: permission bits.
-        owner: number of its user.
-        group: number of its group.
+        owner: user ID of its owner.
+        group: its group ID.
     """
 
     def __init__(self, path: Path, mode: int, owner: int, group: int) -> None:
@@ -343,11 +346,11 @@ class Directory:
         self._made = False
 
     def _place(self) -> Path:
-        """Where the folder is; only root decides that, see `needed`."""
+        """Real path of the folder; only root controls it, see `needed`."""
         return Path(os.path.realpath(self.path))
 
     def _found(self) -> tuple[int, int, int] | None:
-        """Mode, owner and group; none when it is not there."""
+        """Mode, owner and group; None when it is missing."""
         try:
             status = self._place().stat()
         except FileNotFoundError:
@@ -355,7 +358,7 @@ class Directory:
         return stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
 
     def needed(self) -> bool:
-        """Whether it is missing, or mode or owner differ; see `Change`."""
+        """Whether it is missing or has another mode or owner; see `Change`."""
         for path in (self.path, self._place()):
             require_safe(path)
         if kind(self._place()) not in ("absent", "folder"):
@@ -363,7 +366,7 @@ class Directory:
         return self._found() != (self.mode, self.owner, self.group)
 
     def apply(self) -> None:
-        """Make it, or give it mode and owner."""
+        """Create it, or set its mode and owner."""
         self._before, place = self._found(), self._place()
         make_folders(place.parent)
         if self._before is None:
@@ -372,14 +375,14 @@ class Directory:
         self._set(self.mode, self.owner, self.group)
 
     def rollback(self) -> None:
-        """Give it back what it had; a new one goes, with what the program has left in it."""
+        """Restore mode and owner; remove a new folder, with what the program has written to it."""
         if self._made:
             shutil.rmtree(self._place())
         elif self._before:
             self._set(*self._before)
 
     def _set(self, mode: int, owner: int, group: int) -> None:
-        """Give folder and files to an owner. The owner before may still write in it, so all goes by descriptors."""
+        """Change the owner of folder and files; with descriptors only, as the previous owner may still write there."""
         folder = os.open(self._place(), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             before = os.fstat(folder).st_uid
@@ -389,10 +392,10 @@ class Directory:
                         status = os.fstat(file.fileno())
                         if status.st_nlink == 1 and status.st_uid == before:
                             os.fchown(file.fileno(), owner, group)
-                except (FileNotFoundError, NotRegularError):  # gone meanwhile, or none of the program's
+                except (FileNotFoundError, NotRegularError):  # removed since, or not a file of the program
                     continue
                 except OSError as error:
-                    if error.errno != errno.ELOOP:  # a link since it was looked at
+                    if error.errno != errno.ELOOP:  # replaced by a link since the check
                         raise
             os.fchown(folder, owner, group)
             os.fchmod(folder, mode)
@@ -421,8 +424,8 @@ class Link:
     """A symbolic link.
 
     Parameters:
-        path: where it belongs.
-        target: what it points at, relative to its folder.
+        path: its path.
+        target: its target, relative to its folder.
     """
 
     def __init__(self, path: Path, target: str) -> None:
@@ -435,20 +438,20 @@ class Link:
         return os.readlink(self.path) if kind(self.path) == "link" else None
 
     def needed(self) -> bool:
-        """Whether it is missing or points elsewhere; see `Change`."""
+        """Whether it is missing or has another target; see `Change`."""
         require_safe(self.path)
         if kind(self.path) not in ("absent", "link"):
             raise conflict(self.path, "link")
         return self._found() != self.target
 
     def apply(self) -> None:
-        """Point it at the target in one step, so that it never is missing."""
+        """Set the target in one step, so that the link is never missing."""
         self._before = self._found()
         self._point(self.target)
         self._applied = True
 
     def rollback(self) -> None:
-        """Point it where it pointed before, or remove it."""
+        """Restore the previous target, or remove the link."""
         if self._applied and self._before is None:
             self.path.unlink(missing_ok=True)
         elif self._applied:
@@ -464,7 +467,7 @@ class Link:
         """Nothing was kept on the disk."""
 
     def diff(self) -> dict[str, str]:
-        """Where it points before and after."""
+        """Target before and after."""
         before = self._found()
         return {
             "before_header": self.name,
@@ -475,11 +478,11 @@ class Link:
 
 
 class Folder:
-    """A folder that was made elsewhere on the same file system and is moved to its place.
+    """A folder that was created elsewhere on the same file system and is moved to its path.
 
     Parameters:
-        path: where it belongs; whatever was there is moved aside.
-        made: where it is now.
+        path: its path; what is there is moved aside.
+        made: where the new folder is now.
     """
 
     def __init__(self, path: Path, made: Path) -> None:
@@ -488,12 +491,12 @@ class Folder:
         self._kept = path.with_name(f".{path.name}.before")
 
     def needed(self) -> bool:
-        """Whether it still is where it was made; see `Change`."""
+        """Whether it was not moved yet; see `Change`."""
         require_safe(self.path)
         return os.path.lexists(self.made)
 
     def apply(self) -> None:
-        """Move it to its place, and what was there aside."""
+        """Move it to its path, and what was there aside."""
         remove(self._kept)
         if os.path.lexists(self.path):
             self.path.rename(self._kept)
@@ -513,5 +516,5 @@ class Folder:
         remove(self._kept)
 
     def diff(self) -> dict[str, str]:
-        """That it is new."""
-        return {"before_header": self.name, "after_header": self.name, "before": "", "after": "unpacked anew\n"}
+        """The new folder."""
+        return {"before_header": self.name, "after_header": self.name, "before": "", "after": "newly unpacked\n"}

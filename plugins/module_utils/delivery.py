@@ -1,13 +1,14 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The proof that lines of a path arrive in Loki, which leaves everything on the node as it was.
+"""Prove that lines from a path arrive in Loki, without lasting changes on the node.
 
-A path with a wildcard is proven by a new file: lines with a marker are written to it and looked for in Loki. The file
-is made in a folder that is there, as that folder's owner, under a name that training does not choose; nothing that is
-there is opened for writing, and nothing is removed but this very file.
+For a path with a wildcard, lines with a marker are written to a new file and searched for in Loki. The file is created
+in an existing folder, as the owner of that folder, with a name that training does not use. No existing file is opened
+for writing, and only this file is removed.
 
-Where no such file can be, or where a source's stages may change or drop the marker, the agent's own counters are the
-proof: of the new file, or of a file that it follows. What neither can show is reported as not probed, with the reason.
+Where no such file is possible, or where stages of the source may change or drop the marker, the agent's own counters
+are the proof: for the new file, or for a file that the agent follows. A path that neither can prove is reported as not
+probed, with the reason.
 """
 
 from __future__ import annotations
@@ -43,16 +44,17 @@ from ansible_collections.smolcluster.logging.plugins.module_utils.source_folders
 from ansible_collections.smolcluster.logging.plugins.module_utils.watch import printable
 
 DAY = 86400
-# How long the agent's counters may take to follow: it looks for new files every 2 s, and at their sizes every 10 s.
+# Seconds until the agent's counters are up to date: it looks for new files every 2 s, and at file sizes every 10 s.
 COUNTED = 12
-# Lines are looked for around now this long, before every time that a wrong zone could give them is searched.
+# Seconds in which lines are searched for around the present time only. After that, every time is searched that a wrong
+# time zone could give them.
 NEAR = 5
 ZONES = 26 * 3600
 # How far back Loki searches by default, less a day (max_query_length of 721h).
 OLDEST = 29 * DAY
 PROBLEM = re.compile(r"level=(warn|error)|^error|permission denied|operation not permitted|no such file", re.IGNORECASE)
 
-# Stages of Promtail that leave a line's text, its labels `node` and `filename` and its way to Loki alone.
+# Stages of Promtail that change neither the text of a line nor its labels `node` and `filename`, and drop no line.
 # https://grafana.com/docs/loki/v3.6.x/send-data/promtail/stages/
 HARMLESS = frozenset(
     "decolorize geoip logfmt metrics multiline non_indexed_labels regex structured_metadata template timestamp".split()
@@ -61,22 +63,22 @@ LOKI, COUNTERS = "Loki", "counters"
 
 
 def percentiles(values: list[float]) -> dict[str, float]:
-    """Median, 99th percentile and maximum of values, by nearest rank (no value that did not occur)."""
+    """Median, 99th percentile and maximum of values, by nearest rank (only values that occurred)."""
     ordered = sorted(values)
     ranks = {"p50": 0.5, "p99": 0.99, "max": 1.0}
     return {name: round(ordered[max(0, math.ceil(rank * len(ordered)) - 1)], 3) for name, rank in ranks.items()}
 
 
 def below(path: str, folder: str) -> bool:
-    """Whether a path is a folder, or lies in it."""
+    """Whether a path is a folder itself or inside it."""
     return (path + "/").startswith(folder.rstrip("/") + "/")
 
 
 class ZoneFormatter(logging.Formatter):
-    """A formatter whose times are those of a zone.
+    """A formatter that writes times in a given time zone.
 
     Parameters:
-        sample: line in the notation of `logging.Formatter`.
+        sample: format of a line for `logging.Formatter`.
         zone: IANA name, or `Local`.
     """
 
@@ -91,10 +93,10 @@ class ZoneFormatter(logging.Formatter):
 
 
 def doubtful(stages: list[Any]) -> list[str]:
-    """Stages of a user's own that may change or drop a line, its label `node`, or its way to Loki.
+    """Stages that may drop a line, or change its text or its label `node`.
 
     Parameters:
-        stages: Promtail's stages of a source; none for a preset, whose stages do neither.
+        stages: Promtail's stages of a source; empty for a preset, which has no such stages.
     """
     found = set()
     for stage in stages:
@@ -107,7 +109,7 @@ def doubtful(stages: list[Any]) -> list[str]:
 
 
 def sample_of(stages: list[Any], sample: str) -> str:
-    """A line for a source, in the notation of `logging.Formatter`: JSON where its stages read that."""
+    """Format of a line for a source, for `logging.Formatter`: JSON where its stages parse JSON."""
     if any("json" in stage for stage in stages):
         return '{"message": "%(message)s"}'
     return sample
@@ -118,7 +120,7 @@ def sample_of(stages: list[Any], sample: str) -> str:
 
 @dataclass
 class Options:
-    """What is to be proven; the options of the module `agent_delivery_check`, see there."""
+    """What to prove: the options of the module `agent_delivery_check`, documented there."""
 
     agent: str
     loki_url: str
@@ -134,10 +136,10 @@ class Options:
 
 
 class Probe:
-    """The proof of one path.
+    """The proof for one path.
 
     Parameters:
-        options: what is to be proven.
+        options: what to prove.
         run: function that runs a command.
     """
 
@@ -146,15 +148,15 @@ class Probe:
         self.agent = AGENTS[options.agent]
         self.layout = layout_of(self.agent.NAME, host.SYSTEM)
         self.service = host.Service(run, self.layout.service)
-        # A letter at the end: a name that ends in digits is that of a rotated file.
+        # A letter at the end, because a file name that ends in digits looks like a rotated file.
         self.marker = f"verify-{uuid.uuid4().hex[:12]}x"
         self.doubts = doubtful(options.stages)
         self.formatter = ZoneFormatter(sample_of(options.stages, options.sample), options.zone)
         self.began = time.time()
         self.skew = 0.0
-        self.path = ""  # of the file that is looked for
-        self.written: dict[int, float] = {}  # number of a line -> when, seconds since 1970
-        self.found: dict[int, tuple[float, float]] = {}  # number -> when found, its time in Loki
+        self.path = ""  # of the file with the lines
+        self.written: dict[int, float] = {}  # number of a line -> time of writing, in seconds since 1970
+        self.found: dict[int, tuple[float, float]] = {}  # number -> when it was found, its time in Loki
         self.labels: dict[str, str] = {}
         self.results: dict[str, Any] = {
             "changed": False, "proof": "", "written": 0, "delivered": 0, "labels": {}, "not_probed": "", "cause": "",
@@ -172,7 +174,7 @@ class Probe:
             self.metrics()
             self.prove()
         except loki.LokiError as error:
-            self.results["cause"] = f"this node cannot ask Loki: {error}"
+            self.results["cause"] = f"this node cannot query Loki: {error}"
         except AgentError as error:
             self.results["cause"] = str(error)
         except UnprovableError as error:
@@ -182,7 +184,7 @@ class Probe:
         return self.results
 
     def look_only(self) -> dict[str, Any]:
-        """Look at agent and Loki without writing a line.
+        """Check the agent and Loki without writing a line.
 
         Returns:
             Results of the module.
@@ -192,17 +194,17 @@ class Probe:
             self.metrics()
             self.results["not_probed"] = "check mode writes no lines"
         except loki.LokiError as error:
-            self.results["cause"] = f"this node cannot ask Loki: {error}"
+            self.results["cause"] = f"this node cannot query Loki: {error}"
         except AgentError as error:
             self.results["cause"] = str(error)
         return self.results
 
     def prove(self) -> None:
-        """Prove the path by a new file, else by one that the agent follows.
+        """Prove the path with a new file, or else with a file that the agent follows.
 
         Raises:
-            LokiError: Loki cannot be asked.
-            AgentError: the agent cannot.
+            LokiError: a query to Loki fails.
+            AgentError: the agent does not answer.
             UnprovableError: neither is possible.
         """
         try:
@@ -218,10 +220,10 @@ class Probe:
             file.remove()
 
     def new_file(self) -> OwnFile:
-        """A new file that the path matches.
+        """Create a new file that matches the path.
 
         Raises:
-            UnprovableError: there cannot be one.
+            UnprovableError: that is not possible.
         """
         path, exclude = self.options.path, self.options.exclude
         refused = ""
@@ -232,10 +234,10 @@ class Probe:
                 except FolderError as error:
                     refused = str(error)
                 except OSError as error:
-                    refused = f"no file can be made in {folder} by its owner: {error.strerror}"
+                    refused = f"the owner of {folder} cannot create a file in it: {error.strerror}"
             raise UnprovableError(refused or unprovable(path, exclude, self.marker))
         except globs.PatternError as error:
-            raise UnprovableError(f"the path cannot be read: {error}") from error
+            raise UnprovableError(f"the path is not a valid pattern: {error}") from error
 
     def write(self, file: OwnFile) -> None:
         """Append one line."""
@@ -245,9 +247,9 @@ class Probe:
         self.written[number] = record.created
 
     def look(self) -> None:
-        """Ask Loki for the lines, by node and marker: what stages make of other labels is not known.
+        """Query Loki for the lines, by node and marker only, because stages may change other labels.
 
-        Around now at first: every time that a wrong zone could give them is much to search.
+        At first only around the present time: it takes long to search every time that a wrong time zone could give.
         """
         now = time.time()
         labels = {"node": self.options.node}
@@ -266,13 +268,13 @@ class Probe:
                     self.found.setdefault(int(number), (time.time(), int(moment) / loki.SECOND))
 
     def streams(self, labels: dict[str, str], rest: str, start: float, end: float, limit: int) -> list[dict]:
-        """Streams with some labels.
+        """Streams that have the given labels.
 
         Parameters:
             labels: label names and values.
-            rest: what follows the selector in the query.
+            rest: the query after its stream selector.
             start: earliest time, in seconds since 1970.
-            end: time after the latest.
+            end: end of the time range (exclusive), in seconds since 1970.
             limit: how many lines at most.
         """
         chosen = ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in labels.items())
@@ -280,14 +282,15 @@ class Probe:
         return loki.streams(self.options.loki_url, f"{{{chosen}}} {rest}".strip(), *moments, limit)
 
     def follow(self, file: OwnFile) -> None:
-        """Write line after line, each when the one before has arrived, and wait until all are there.
+        """Write the lines, each after the previous one has arrived, and wait until all have arrived.
 
-        In the second half of the time no more are written, so that the last one has time to arrive.
+        No line is written in the second half of the time, so that the last one has time to arrive.
 
         Raises:
-            LokiError: Loki refuses; or it does not answer when the time is over (until then it may be starting anew).
+            LokiError: Loki refuses a query, or does not answer at the end of the time (before that it may be
+                restarting).
         """
-        # What stages may drop is not waited for longer than the agent needs to read it.
+        # Lines that stages may drop are waited for only as long as the agent needs to read them.
         time_given = min(COUNTED, self.options.timeout) if self.doubts else self.options.timeout
         begin, silence = time.monotonic(), None
         while len(self.written) < self.options.lines and (
@@ -305,7 +308,7 @@ class Probe:
             raise silence
 
     def judge(self) -> None:
-        """Say what the lines that arrived, or did not, prove."""
+        """Set the proof, or the cause of missing lines."""
         if len(self.found) == len(self.written):
             self.results["proof"] = LOKI
         elif self.doubts and self.read_lines() >= len(self.written) and not self.undelivered():
@@ -314,7 +317,7 @@ class Probe:
             self.results["cause"] = self.cause()
 
     def measure(self) -> None:
-        """Add latency and error of the times, where lines were found."""
+        """Add latency and time error, if lines were found."""
         pairs = [(*self.found[number], moment) for number, moment in self.written.items() if number in self.found]
         if not pairs:
             return
@@ -322,23 +325,23 @@ class Probe:
         self.results["latency"] = percentiles(waits[1:] or waits)
         error = max((told - moment for _seen, told, moment in pairs), key=abs)
         self.results["time_error"] = round(error, 3)
-        # Where nothing is said of times, they are those at which lines were read.
+        # With stages of the user's own, Loki's time may be the time of reading, so a difference proves nothing.
         if abs(error) >= 1 and not self.results["cause"] and not self.options.stages:
             self.results["cause"] = (
-                f"times are off by {error:+.0f} s: the agent takes them for another zone. Set promtail_timezone, or "
-                "restart the agent if this node's zone was changed since its start"
+                f"times are off by {error:+.0f} s: the agent reads them in another time zone. Set promtail_timezone, "
+                "or restart the agent if this node's time zone was changed since the agent's start"
             )
 
-    # Proof by a file that is there
+    # Proof with an existing file
 
     def followed_file(self, reason: str) -> None:
-        """Prove the path by the newest file that it matches and the agent follows.
+        """Prove the path with the newest matching file that the agent follows.
 
         Parameters:
-            reason: why there is no new file.
+            reason: why no new file could be used.
 
         Raises:
-            UnprovableError: this proves nothing, either.
+            UnprovableError: this is not possible either.
         """
         newest = max(self.followed(), key=lambda one: one[1].st_mtime, default=None)
         if not newest:
@@ -353,7 +356,7 @@ class Probe:
         while self.report().files.get(self.path, (0, 0))[0] < status.st_size:
             if time.monotonic() > end:
                 raise UnprovableError(
-                    f"{reason}. The agent has not read {self.path} to its end within {COUNTED} s{self.evidence()}"
+                    f"{reason}. The agent did not read {self.path} to its end within {COUNTED} s{self.evidence()}"
                 )
             time.sleep(0.5)
         written, now = status.st_mtime, time.time()
@@ -362,14 +365,14 @@ class Probe:
         times = [int(moment) / loki.SECOND for stream in streams for moment, _line in stream["values"]]
         if not times:
             raise UnprovableError(
-                f"{reason}. The agent has read {self.path} to its end, and Loki has no line of that name"
+                f"{reason}. The agent has read {self.path} to its end, but Loki has no line with that filename"
                 f"{self.evidence()}"
             )
         self.labels = streams[0]["stream"]
         self.results.update(proof=COUNTERS, newest_line=round(now - max(times), 1))
 
     def followed(self) -> list[tuple[str, os.stat_result]]:
-        """Files that the path matches and the agent follows."""
+        """Files that match the path and that the agent follows."""
         found = []
         for path in self.report().files:
             if self.matches(path):
@@ -378,42 +381,42 @@ class Probe:
         return [(path, status) for path, status in found if stat.S_ISREG(status.st_mode)]
 
     def matches(self, path: str) -> bool:
-        """Whether the probed path matches a file's path."""
+        """Whether the path of a file matches the probed path."""
         exclude = self.options.exclude
         return globs.matches(self.options.path, path) and not (exclude and globs.matches(exclude, path))
 
     def exact(self) -> str | None:
-        """The path, where it names one file."""
+        """The path, if it names one file; else None."""
         names = [globs.plain(name) for name in self.options.path.split("/")]
         return None if None in names else "/".join(name for name in names if name is not None)
 
     def unfollowed(self) -> str:
-        """What is known of the files that the path matches, none of which the agent follows."""
+        """What is known about matching files that the agent does not follow."""
         refused = [f"{printable(path)}: {why}" for path, why in self.report().refused.items() if self.matches(path)]
         if refused:
-            return f"The agent is not given {printable('; '.join(refused[:3]))}"
-        return "The agent follows no file of that path, so there is nothing to look at"
+            return f"Not shipped: {printable('; '.join(refused[:3]))}"
+        return "The agent follows no file with that path, so its counters prove nothing"
 
-    # What the agent says
+    # Reports of the agent
 
     def metrics(self) -> Metrics:
         """The agent's own metrics.
 
         Raises:
-            AgentError: it does not run or does not answer; the text says which.
+            AgentError: the agent does not run or does not answer; the text says which.
         """
         state = self.service.state()
         if state.active_state == ABSENT:
-            raise AgentError("the agent is not installed; `ansible-playbook site.yml --tags promtail` deploys it")
+            raise AgentError("the agent is not installed. `ansible-playbook site.yml --tags promtail` deploys it")
         if not state.pid:
-            raise AgentError(f"the agent does not run; `{self.service.log_command}` says why")
+            raise AgentError(f"the agent does not run. `{self.service.log_command}` shows its log")
         try:
             return fetch(self.options.http_port)
         except AgentError as error:
             raise AgentError(f"the agent runs, but {error}") from error
 
     def read_lines(self) -> int:
-        """Lines of the new file that the agent has read, waited for until it has read what was written."""
+        """Lines of the new file that the agent has read; waits until that is the number of lines written."""
         end = time.monotonic() + COUNTED
         while True:
             lines = self.agent.read_lines(self.metrics(), self.path) or 0
@@ -422,35 +425,35 @@ class Probe:
             time.sleep(0.5)
 
     def report(self) -> watch.Report:
-        """What the watcher of the log files reports; an empty one where there is none."""
+        """Report of the watcher; an empty one when there is no report."""
         return watch.report(self.layout.report) or watch.Report()
 
     def refused(self, path: str) -> str:
-        """Why the agent is not given a file or a folder above it; empty when nothing says so."""
+        """Why the watcher does not ship a file or a folder above it; empty when the report has no reason."""
         found = [f"{one}: {why}" for one, why in self.report().refused.items() if below(path, one)]
-        return printable(f"the agent is not given {found[0]}") if found else ""
+        return printable(f"not shipped: {found[0]}") if found else ""
 
     def said(self, *of: str) -> list[str]:
-        """Lines of the agent's journal since the probe began that tell of a problem with something.
+        """Lines of the agent's log since the start of the probe that report a problem.
 
         Parameters:
-            of: texts, one of which stands in the line.
+            of: texts; a line must contain one of them.
         """
         seconds = math.ceil(time.time() - self.began) + 1
         lines = self.service.journal(500, seconds).splitlines()
         return [line.strip() for line in lines if PROBLEM.search(line) and any(one in line for one in of)]
 
     def undelivered(self) -> list[str]:
-        """Lines in which the agent tells that Loki did not take what it sent."""
+        """Log lines of the agent about batches that Loki did not accept."""
         return self.said(self.agent.RETRIED, self.agent.REFUSED)
 
     def evidence(self) -> str:
-        """The newest line of the agent's journal about the file or the delivery, to stand behind a text."""
+        """The newest log line of the agent about the file or the delivery, as the end of a message; may be empty."""
         lines = self.said(self.path, self.agent.RETRIED, self.agent.REFUSED)
         return f": {lines[-1]}{host.system.hint(lines[-1])}" if lines else ""
 
     def cause(self) -> str:
-        """Why lines are missing, by what is known of this file and this time; else what was looked at."""
+        """Why lines are missing, if evidence about this file and this time shows it; else what was checked."""
         if refused := self.refused(self.path):
             return refused
         read = self.agent.read_lines(self.metrics(), self.path)
@@ -459,16 +462,16 @@ class Probe:
             if named:
                 return f"the agent does not follow {self.path}: {named[-1]}{host.system.hint(named[-1])}"
             return (
-                f"the agent does not follow {self.path}. Looked at: its journal of this time, and the files that it is "
-                "not given; nothing about that file was found there. If smolcluster_log_sources was changed since the "
-                "last deployment: `ansible-playbook site.yml --tags promtail`"
+                f"the agent does not follow {self.path}. Its log of this time and the list of files that are not "
+                "shipped say nothing about that file. If promtail_sources was changed since the last deployment, run "
+                "`ansible-playbook site.yml --tags promtail`"
             )
         if self.skew > loki.FUTURE:
-            return f"this node's clock is {self.skew:.0f} s ahead of Loki's, which refuses such lines; set its clock"
+            return f"this node's clock is {self.skew:.0f} s ahead of Loki's, so Loki refuses its lines. Set the clock"
         if lines := self.undelivered():
             return f"the agent cannot deliver: {lines[-1]}{host.system.hint(lines[-1])}"
         return (
             f"{len(self.written) - len(self.found)} of {len(self.written)} lines were not found in Loki within "
-            f"{self.options.timeout} s. Looked at: the agent's metrics (it has read {read} of these lines), its "
-            "journal of this time, and the files that it is not given; nothing was found there"
+            f"{self.options.timeout} s. The agent has read {read} of these lines. Its log of this time and the list of "
+            "files that are not shipped show no cause"
         )

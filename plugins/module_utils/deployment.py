@@ -1,6 +1,6 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The switch of an agent on a node to a version and a configuration: one transaction, all or nothing."""
+"""Switch the agent of a node to a version and a configuration, in one transaction: all or nothing."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ from ansible_collections.smolcluster.logging.plugins.module_utils.metrics import
 from ansible_collections.smolcluster.logging.plugins.module_utils.services.base import ABSENT, RUNNING, ServiceState
 from ansible_collections.smolcluster.logging.plugins.module_utils.systems import darwin
 
-# Environment variable of the service: what it was started with.
+# Environment variable of the service with the digest of what it was started with.
 DEPLOYMENT = "SMOLCLUSTER_DEPLOYMENT"
-# Seconds. An agent that dies at the first file that it finds dies later than that of its folders' first search
-# (sync_period of the role promtail, 2 s); one that dies at once is started again a second later.
+# Seconds. An agent that fails at the first file that it finds fails after its first search of the folders (sync_period
+# of the role promtail, 2 s); one that fails at once is restarted a second later.
 STABLE = 5
 STABLE_WITHIN = 20
 
@@ -70,26 +70,26 @@ class Deployment:
         for path, text in self.params["files"].items():
             private = path == layout.config_file
             self.changes.append(TextFile(Path(path), text, *((0o640, group) if private else (0o644, 0))))
-        # The service need not be restarted for these.
+        # Changes that need no restart of the service.
         wanted = self.params["source_folders"]
         self.folders = source_folders.SourceFolders(wanted)
         self.places: list[Change] = [self.folders]
         if layout.boot_file:
-            head = f"# {ownership.MARK}\n# Folders of log sources, made again at boot.\n"
+            head = f"# {ownership.MARK}\n# Folders of log sources, created again at boot.\n"
             lines = head + source_folders.boot_lines(wanted)
             self.places.append(TextFile(Path(layout.boot_file), lines, 0o644, 0))
 
     def run(self, command: list[str]) -> tuple[int, str, str]:
-        """Run a command with an empty input: over SSH without pipelining our own is a terminal that never ends.
+        """Run a command with empty input: over SSH without pipelining, the module's own input is a terminal.
 
-        Not by run_command's `data`, which fails where the command ends before it has read them.
+        Not with run_command's `data`, which fails if the command ends before it has read the data.
         """
         return self.module.run_command(
             ["/bin/sh", "-c", 'exec "$@" </dev/null', "sh", *command], handle_exceptions=False
         )
 
     def account(self) -> tuple[int, int]:
-        """Numbers of the service's user and of its group; root's while check mode has not made the user."""
+        """User and group ID of the service's account; root's if check mode has not created the account."""
         try:
             user = pwd.getpwnam(self.params["user"])
         except KeyError:
@@ -109,26 +109,26 @@ class Deployment:
             return origin.get("sha256") != archive.digest_of(program)
 
     def restart_reason(self) -> str | None:
-        """Why the service has to be restarted though the files are right; none when it need not."""
+        """Why the service has to be restarted although its files are right; None when a restart is not needed."""
         state = self.service.state()
         if state.active_state != RUNNING:
             return "the service does not run"
         if not state.enabled:
             return "the service is not enabled"
         if self.service.environment().get(DEPLOYMENT) != self.params["deployment"]:
-            return "the service was started with something else"
+            return "the service was started with another version or configuration"
         if not same_file(host.system.executable(state.pid), self.folder / self.agent.NAME):
             return "the service runs another program"
         return None
 
     def apply(self) -> dict:
-        """Do what is to be done.
+        """Deploy what differs.
 
         Returns:
             Results of the module.
 
         Raises:
-            DeploymentError: refused, and nothing was touched; or rolled back.
+            DeploymentError: refused before any change; or rolled back.
         """
         with nullcontext() if self.module.check_mode else self.locked():
             try:
@@ -139,13 +139,13 @@ class Deployment:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other deployments away from this node: one that was cut off where it was started still runs here.
+        """Allow one deployment at a time on this node; an interrupted run may still be active here.
 
         Raises:
-            DeploymentError: another one takes longer than 60 s, or the folder is somebody else's.
+            DeploymentError: another deployment holds the lock for more than 60 s, or the folder is not ours.
         """
         if ownership.owner_of_home(self.home) == "foreign":
-            raise DeploymentError(f"{self.home} was not made by this collection; move it away")
+            raise DeploymentError(f"{self.home} was not created by this collection. Move it away")
         self.home.mkdir(mode=0o755, parents=True, exist_ok=True)
         (self.home / ownership.MARKER).touch()
         with Path(self.layout.lock).open("w") as lock:
@@ -156,12 +156,12 @@ class Deployment:
                     break
                 except BlockingIOError:
                     if time.monotonic() > end:
-                        raise DeploymentError("another deployment runs on this node; try again later") from None
+                        raise DeploymentError("another deployment runs on this node. Try again later") from None
                     time.sleep(0.2)
             yield
 
     def deploy(self) -> dict:
-        """Do what is to be done, alone; see `apply`."""
+        """Deploy what differs, while holding the lock; see `apply`."""
         unpack = self.needs_unpacking()
         pending = [change for change in self.changes if change.needed()]
         places = [change for change in self.places if change.needed()]
@@ -173,7 +173,7 @@ class Deployment:
         result = {
             "changes": [f"version {self.params['version']} unpacked"] * unpack
             + [change.name for change in [*places, *pending]]
-            + ["set-up by hand retired"] * adopt
+            + ["manual setup retired"] * adopt
             + ([reason] if reason and not pending else []),
             "restarted": bool(unpack or pending or reason),
             "diff": [change.diff() for change in [*places, *pending]],
@@ -215,7 +215,7 @@ class Deployment:
         return result
 
     def loki_notes(self) -> list[str]:
-        """Notes on a Loki that this node cannot connect to now; the lines wait for it."""
+        """Notes on each Loki that this node cannot connect to now."""
         notes = []
         for address in self.agent.push_addresses(self.params["config"]):
             found = host_facts.loki_of(address)
@@ -223,42 +223,41 @@ class Deployment:
                 base = address.removesuffix("/loki/api/v1/push")
                 notes.append(
                     f"this host cannot connect to Loki at {base} now ({found['refusal']}). Lines stay in their files "
-                    "and are sent as soon as it can. Check that Loki runs, that this is its address, and that no "
-                    "firewall is between"
+                    "and are sent later. Check that Loki runs, that this is its address, and that no firewall blocks it"
                 )
         return notes
 
     @staticmethod
     def undo(places: list[Change]) -> None:
-        """Undo changes that the service is not restarted for; what cannot be undone stays."""
+        """Roll back changes that need no restart of the service; errors are ignored."""
         for place in reversed(places):
             with suppress(OSError):
                 place.rollback()
 
     def unpacked(self) -> Path:
-        """Folder with the version from the archive, beside its place.
+        """Temporary folder with the version from the archive or from Homebrew.
 
         Raises:
-            DeploymentError: there is no archive or no program of Homebrew, or its program does not start here.
+            DeploymentError: there is no archive, or no program from Homebrew, or the program does not start here.
         """
         if self.params["homebrew"]:
             if not self.keg:
-                raise DeploymentError("Homebrew is not on this host; set promtail_install_method: archive")
+                raise DeploymentError("this host has no Homebrew. Set promtail_install_method: archive")
             return archive.copy_of(
                 self.keg["program"], darwin.owner_of(self.keg["brew"]), self.folder, self.agent, self.run
             )
         if not self.params["archive"]:
-            raise DeploymentError(f"version {self.params['version']} is not installed and no archive given")
+            raise DeploymentError(f"version {self.params['version']} is not installed, and no archive was given")
         return archive.unpack(Path(self.params["archive"]), self.folder, self.agent, self.run, self.params["sha256"])
 
     def retire(self, foreign_running: list[ForeignAgent]) -> list[str]:
-        """Stop other agents for good; a process that does not stop within 10 s is killed.
+        """Stop other agents permanently; a process that does not stop within 10 s is killed.
 
         Returns:
-            What they were, as names of services or command lines without secrets.
+            The stopped agents, as names of services or command lines without secrets.
 
         Raises:
-            DeploymentError: one is started again, by something that is not known.
+            DeploymentError: something unknown starts an agent again.
         """
         pids = [foreign.pid for foreign in foreign_running if foreign.pid]
         for foreign in foreign_running:
@@ -268,7 +267,7 @@ class Deployment:
                 with suppress(ProcessLookupError):
                     os.kill(foreign.pid, signal.SIGTERM)
         deadline = time.monotonic() + 10
-        # A number that another program has got meanwhile is not theirs any more.
+        # Another program may have got the same process ID in the meantime.
         while (alive := [pid for pid in pids if pid in host.processes_of(self.agent.NAME)]) and (
             time.monotonic() < deadline
         ):
@@ -280,26 +279,26 @@ class Deployment:
         while foreign_running and time.monotonic() < end:
             time.sleep(0.1)
             found = foreign_agents.running(self.agent, self.run, self.service)
-            # Our own may have been started in between.
+            # Our own service may have been started in the meantime.
             known = {*pids, *self.service.processes()}
             if again := [foreign for foreign in found if foreign.pid and foreign.pid not in known]:
                 raise DeploymentError(
-                    f"an agent was ended and is started again: {again[0].command} (pid {again[0].pid}). Find what "
-                    "starts it (a job of launchd or cron, a script in a loop), end that, and run this again; the "
-                    "collection's own agent was not touched"
+                    f"an agent was stopped, but something started it again: {again[0].command} (pid {again[0].pid}). "
+                    "Find what starts it (a job of launchd or cron, a script in a loop), stop that, and run this "
+                    "again. The collection's own agent was not changed"
                 )
         return [foreign.command for foreign in foreign_running]
 
     def switch(self, pending: list[Change], retired: list[str]) -> None:
-        """Make what is pending and start the service; roll everything back when the agent does not come up.
+        """Apply the changes and restart the service; roll everything back when the agent does not start.
 
         Parameters:
-            pending: changes to make.
-            retired: agents of a set-up by hand that were stopped before, for the message.
+            pending: changes to apply.
+            retired: agents of a manual setup that were stopped before, for the message.
 
         Raises:
-            DeploymentError: it did not come up; says whether the old agent runs again, and ends with the line of the
-                log that says why.
+            DeploymentError: the agent did not start; the text says whether the old agent runs again, and ends with the
+                log line that says why.
         """
         before, begun = self.service.state(), time.monotonic()
         unit = Path(self.layout.unit_file)
@@ -308,44 +307,44 @@ class Deployment:
                 change.keep = self.params["adopt"] and bool(ownership.foreign_unit(unit, ""))
         try:
             if before.active_state != ABSENT and any(isinstance(change, Directory) for change in pending):
-                # An agent of another account must not write its positions once more.
+                # An agent that runs as another account must not save its positions again.
                 self.service.stop(disable=False)
             for change in pending:
                 change.apply()
             self.service.restart()
             self.wait_until_healthy()
         except (RuntimeError, OSError, ValueError, DeploymentError) as error:
-            # A stack can be long, and what it is of stands before it.
+            # A stack trace can be long, and its cause is above it.
             log = self.service.journal(500, int(time.monotonic() - begun) + 1)
             outcome = self.roll_back(pending, before)
             if retired:
-                outcome += f"; stopped before, start it again yourself: {', '.join(retired)}"
+                outcome += f". These agents were stopped before; start them again yourself: {', '.join(retired)}"
             last = agent_log.excerpt(log, self.service.MANAGER_LINE) or f"none; see `{self.service.log_command}`"
             raise DeploymentError(f"{error}; {outcome}. Last log lines:\n{last}") from error
         for change in (*pending, *self.changes):
             change.commit()
 
     def roll_back(self, pending: list[Change], before: ServiceState) -> str:
-        """Restore the files, and what ran before.
+        """Restore the files and the agent that ran before.
 
         Parameters:
-            pending: changes that were or were to be made.
+            pending: changes, applied or not.
             before: state of the service before them.
 
         Returns:
-            What holds now, for the message.
+            The state after the roll-back, for the message.
         """
         steps = [change.rollback for change in reversed(pending)]
         failures = []
         for step in (lambda: self.stop_for_rollback(before), *steps, self.service.reload):
-            # What cannot be restored must not keep the rest, and the old agent, from coming back.
+            # If one part cannot be restored, the rest and the old agent still are.
             try:
                 step()
             except (RuntimeError, OSError) as error:
                 failures.append(str(error))
-        failed = f"; restoring it failed in part: {', '.join(failures)}" if failures else ""
+        failed = f"; the roll-back failed in part: {', '.join(failures)}" if failures else ""
         if before.active_state != RUNNING:
-            return f"nothing ran before and nothing was left running{failed}"
+            return f"no agent ran before, and none runs now{failed}"
         try:
             self.service.start()
             outcome = self.wait_until_running()
@@ -354,7 +353,7 @@ class Deployment:
         return f"{'an agent' if failures else 'the agent that ran before'} {outcome}{failed}"
 
     def stop_for_rollback(self, before: ServiceState) -> None:
-        """Stop the service, where there is one; one that was not started at boot before is not from now on.
+        """Stop the service if it exists; disable it at boot if it was disabled before.
 
         Parameters:
             before: state of the service before the deployment.
@@ -363,10 +362,10 @@ class Deployment:
             self.service.stop(disable=not before.enabled)
 
     def wait_until_running(self) -> str:
-        """Look until one process of the service has run for `STABLE` seconds, or `STABLE_WITHIN` are over.
+        """Wait until one process of the service has run for `STABLE` seconds, but not longer than `STABLE_WITHIN`.
 
         Returns:
-            What the agent does, for the message: one that dies on must not be said to run.
+            The state of the agent, for the message; an agent that keeps failing must not be reported as running.
         """
         end = time.monotonic() + STABLE_WITHIN
         pids: list[int] = []
@@ -382,13 +381,13 @@ class Deployment:
             time.sleep(0.1)
         if not pids:
             return "was restored but does not run"
-        return f"was restored but dies again: `{self.service.log_command}` says why"
+        return f"was restored but fails again; `{self.service.log_command}` shows its log"
 
     def wait_until_healthy(self) -> None:
         """Wait until the new agent answers, has all its targets and is still the process that was started.
 
         Raises:
-            DeploymentError: it does not, within the time given.
+            DeploymentError: this takes longer than the timeout, or the agent fails.
         """
         url = f"http://127.0.0.1:{self.params['http_port']}/metrics"
         deadline, restarts = time.monotonic() + self.params["timeout"], self.service.state().restarts
@@ -401,21 +400,21 @@ class Deployment:
             except (AgentError, OSError):
                 pass
             if self.service.state().restarts > restarts + 1:
-                raise DeploymentError("the agent dies right after its start")
+                raise DeploymentError("the agent fails right after its start")
             time.sleep(0.1)
         raise DeploymentError(
-            f"the agent does not answer at {url}, or not with all of its targets, within {self.params['timeout']} s"
+            f"within {self.params['timeout']} s the agent does not answer at {url}, or does not have all its targets"
         )
 
 
 def same_file(running: str | None, wanted: Path) -> bool:
-    """Whether a process runs a program; a Mac may name one file by two paths, below / and /System/Volumes/Data.
+    """Whether a process runs a program. On a Mac one file may have two paths, below / and /System/Volumes/Data.
 
     Parameters:
-        running: path that the system gives for the process; none when it does not tell.
+        running: path that the system reports for the process; None when it reports none.
         wanted: path of the program.
     """
     try:
         return running is not None and os.path.samefile(running, wanted)
-    except OSError:  # a program that was replaced has the path of none
+    except OSError:  # the program was replaced, and its old path no longer exists
         return False

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 """Path patterns as Promtail and the OpenTelemetry Collector read them (github.com/bmatcuk/doublestar, v4).
 
-`*` and `?` match within a name, `[…]` and `[^…]` one character, `{a,b}` alternatives (nested ones, too), `**` as a
-whole name any number of folders, and a backslash takes the next character as it is. Standard library only: nodes have
-this file as it is, beside the program that looks for log files.
+`*` and `?` match within a name, `[…]` and `[^…]` match one character, `{a,b}` matches alternatives (they can be
+nested), `**` as a whole name matches any number of folders, and a backslash makes the next character literal. Standard
+library only: this file is also copied to nodes unchanged, next to the program that looks for log files.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import re
 from collections.abc import Iterator
 
 WILD = re.compile(r"[*?\[{]")
-# Folders below one another that `**` looks into; somebody else may nest thousands.
+# Depth of folders that `**` looks into; another account may nest thousands.
 DEEPEST = 50
 
 
 class PatternError(ValueError):
-    """A pattern that cannot be read; the text says why."""
+    """An invalid pattern; the text says why."""
 
 
 def alternatives(pattern: str) -> list[str]:
-    """Patterns without `{…}` that together match what a pattern matches.
+    """Patterns without `{…}` that together match the same paths as a pattern.
 
     Parameters:
         pattern: a path with wildcards.
@@ -61,10 +61,10 @@ def alternatives(pattern: str) -> list[str]:
 
 
 def class_end(pattern: str, start: int) -> int:
-    """Index of the bracket that closes the class of characters which begins at `start`.
+    """Index of the bracket that closes the character class which begins at `start`.
 
     Raises:
-        PatternError: there is none, or the class is empty.
+        PatternError: the class is not closed, or it is empty.
     """
     position = start + 1
     if pattern[position : position + 1] in ("^", "!"):
@@ -75,14 +75,14 @@ def class_end(pattern: str, start: int) -> int:
             position += 1
         elif pattern[position] == "]":
             if position == first:
-                raise PatternError("a class of characters is empty")
+                raise PatternError("a character class [] is empty")
             return position
         position += 1
     raise PatternError("a [ is not closed")
 
 
 def name_expression(name: str) -> re.Pattern[str]:
-    """Regular expression of one name of a path, without `{…}`.
+    """Regular expression for one name in a path pattern, without `{…}`.
 
     Raises:
         PatternError: see `alternatives`.
@@ -108,7 +108,7 @@ def name_expression(name: str) -> re.Pattern[str]:
 
 
 def class_expression(inside: str) -> str:
-    """Regular expression of a class of characters, given what stands between its brackets."""
+    """Regular expression for a character class, given the text between its brackets."""
     negated = inside[0] in "^!"
     members, position = [], int(negated)
     while position < len(inside):
@@ -124,19 +124,19 @@ def class_expression(inside: str) -> str:
 
 
 def member(inside: str, position: int) -> tuple[str, int]:
-    """A character of a class, and the index after it; a backslash takes the next one as it is."""
+    """One character of a class, and the index after it; a backslash makes the next character literal."""
     position += inside[position] == "\\"
     return inside[position], position + 1
 
 
 def plain(name: str) -> str | None:
-    """A name without its backslashes; none when it has wildcards."""
+    """A name without its backslashes; None when it has wildcards."""
     bare = re.sub(r"\\.", "", name, flags=re.DOTALL)
     return None if WILD.search(bare) else re.sub(r"\\(.)", r"\1", name, flags=re.DOTALL)
 
 
 def fixed_part(pattern: str) -> str:
-    """Folder of a pattern without `{…}` before its first wildcard; of one without wildcards the file's folder."""
+    """Folder of a pattern without `{…}` before its first wildcard; without wildcards, the folder of the file."""
     folder = "/"
     for name in pattern.strip("/").split("/")[:-1]:
         exact = plain(name)
@@ -147,15 +147,15 @@ def fixed_part(pattern: str) -> str:
 
 
 def check(pattern: str) -> None:
-    """Read a pattern.
+    """Make sure that a pattern is valid.
 
     Raises:
-        PatternError: it cannot be read, or it has the name `.` or `..`, which no log file's path has.
+        PatternError: it is invalid, or it contains the name `.` or `..`, which never match.
     """
     for found in alternatives(pattern):
         for name in found.strip("/").split("/"):
             if name in (".", ".."):
-                raise PatternError(f"it has the name {name} in it; write the path without")
+                raise PatternError(f"it contains the name {name}; write the path without it")
             name_expression(name)
 
 
@@ -170,7 +170,7 @@ def matches(pattern: str, path: str) -> bool:
 
 
 def match_names(patterns: list[str], names: list[str]) -> bool:
-    """Whether patterns of names match the names of a path, one by one but for `**`."""
+    """Whether patterns match the names of a path: one pattern for each name, except `**`."""
     if not patterns:
         return not names
     if patterns[0] == "**":
@@ -181,7 +181,7 @@ def match_names(patterns: list[str], names: list[str]) -> bool:
 
 
 def folders(pattern: str) -> Iterator[str]:
-    """Folders that a pattern without `{…}` looks into; links are followed, but not by `**`.
+    """Existing folders that can contain matches of a pattern without `{…}`; links are followed, except by `**`.
 
     Parameters:
         pattern: an absolute path with wildcards.
@@ -190,7 +190,7 @@ def folders(pattern: str) -> Iterator[str]:
 
 
 def below(folder: str, names: list[str], depth: int = 0) -> Iterator[str]:
-    """Folders below a folder that match, one after the other; `depth` of them are matched by `**` already."""
+    """Matching folders below a folder; `depth` levels above it are matched by `**` already."""
     if not names:
         yield folder
         return
@@ -213,7 +213,7 @@ def below(folder: str, names: list[str], depth: int = 0) -> Iterator[str]:
 
 
 def listed(folder: str) -> list[str]:
-    """Names in a folder; none when it cannot be listed."""
+    """Names in a folder; empty when it cannot be listed."""
     try:
         return sorted(os.listdir(folder))
     except OSError:

@@ -1,6 +1,6 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Reading from Loki over HTTP. Every error of HTTP, and every answer that is not Loki's, ends here as a `LokiError`.
+"""Read from Loki over HTTP. Every HTTP error, and every answer that is not from Loki, becomes a `LokiError`.
 
 Source: https://grafana.com/docs/loki/v3.7.x/reference/loki-http-api/
 """
@@ -26,28 +26,28 @@ FUTURE = 4200
 SECOND = 1_000_000_000
 # Loki's default limit of a query (max_entries_limit_per_query).
 PAGE = 5000
-# Characters of an answer that a message repeats.
+# Characters of an answer that a message quotes.
 SHOWN = 200
 
 
 class LokiError(Exception):
-    """Loki refused, or did not answer as Loki; the text says what was seen."""
+    """Loki refused the request, or what answered is not Loki; the text says what the answer was."""
 
 
 class NoAnswerError(LokiError):
-    """Nobody answers, or not in time: Loki may only be down."""
+    """No answer, or not in time: Loki may be down."""
 
 
 class NotLokiError(LokiError):
-    """Somebody answers, and not as Loki does."""
+    """Something answers that is not Loki."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server answered.
+    """Answer of a server.
 
     Parameters:
-        status: status of HTTP; a redirect is not followed.
+        status: HTTP status; a redirect is not followed.
         headers: its headers.
         text: its body.
     """
@@ -57,36 +57,37 @@ class Answer:
     text: str
 
     def shown(self) -> str:
-        """Status and the beginning of the text, on one line."""
+        """Status and the first characters of the text, on one line."""
         text = " ".join(self.text[: 4 * SHOWN].split())
         text = text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
         if 300 <= self.status < 400:
             text = f"a redirect to {self.headers.get('Location', 'nowhere')}"
-        return f"{self.status}{f': {text}' if text else ', and no text'}"
+        return f"{self.status}{f': {text}' if text else ', without a text'}"
 
 
 @functools.cache
 def opener(scheme: str) -> urls.Request:
-    """What opens URLs of a scheme.
+    """Object that opens URLs of a scheme.
 
-    Past any proxy of the environment: the agent's service has none, and Loki is in the cluster's own network. Without
-    the passwords of a .netrc, which are for others. Kept, because the certificates of the system take 30 ms to read.
+    It ignores proxies of the environment, because the agent's service uses none and Loki is in the cluster's own
+    network, and it ignores passwords in .netrc, which are for other servers. It is cached, because reading the
+    certificates of the system takes 30 ms.
     """
     context = urls.make_context() if scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     return urls.Request(use_proxy=False, use_netrc=False, follow_redirects="no", context=context)
 
 
 def ask(address: str, body: bytes | None = None, timeout: float = 10) -> Answer:
-    """Ask a server of HTTP, whatever it is.
+    """Send a request to any HTTP server.
 
     Parameters:
         address: URL.
-        body: JSON to send; none asks by GET.
+        body: JSON to send by POST; None sends a GET.
         timeout: seconds to wait for an answer.
 
     Raises:
-        NoAnswerError: nobody answers, or the connection ends before the answer does.
-        NotLokiError: what answers does not speak HTTP.
+        NoAnswerError: no answer, or the connection ends before the answer is complete.
+        NotLokiError: what answers does not speak HTTP, or the URL is not valid.
     """
     parts = urllib.parse.urlsplit(address)
     url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
@@ -102,7 +103,7 @@ def ask(address: str, body: bytes | None = None, timeout: float = 10) -> Answer:
             text = ""
         return Answer(error.code, error.headers or {}, text)
     except (http.client.RemoteDisconnected, http.client.IncompleteRead) as error:
-        # So does a container's port whose program is down.
+        # Docker closes a connection to a container's port like this while the program in it is down.
         raise NoAnswerError(f"{url} does not answer: the connection was closed") from error
     except http.client.HTTPException as error:
         seen = " ".join(str(error).split())[:SHOWN]
@@ -110,35 +111,35 @@ def ask(address: str, body: bytes | None = None, timeout: float = 10) -> Answer:
     except (OSError, urls.ConnectionError) as error:
         raise NoAnswerError(f"{url} does not answer: {getattr(error, 'reason', error)}") from error
     except ValueError as error:
-        raise NotLokiError(f"{url} cannot be asked: {error}") from error
+        raise NotLokiError(f"no request can be sent to {url}: {error}") from error
 
 
 def get(url: str, path: str, parameters: dict | None = None, timeout: float = 10) -> tuple[str, float | None]:
-    """Ask Loki.
+    """Send a GET request to Loki.
 
     Parameters:
-        url: base address, for example `http://192.0.2.10:3100`.
+        url: base URL, for example `http://192.0.2.10:3100`.
         path: path of the request.
         parameters: query parameters.
         timeout: seconds to wait for an answer.
 
     Returns:
-        The answer's text, and Loki's clock in seconds since 1970 (whole seconds; none without a Date header).
+        Text of the answer, and Loki's clock in seconds since 1970 (whole seconds; None without a Date header).
 
     Raises:
-        NoAnswerError: see `ask`; also when a server before Loki says that Loki does not answer.
-        NotLokiError: see `ask`; also for a redirect, which Loki never gives.
-        LokiError: a refusal, with what Loki says.
+        NoAnswerError: see `ask`; also when a proxy in front of Loki reports that Loki does not answer.
+        NotLokiError: see `ask`; also for a redirect, which Loki never sends.
+        LokiError: Loki refuses the request; the text has Loki's reason.
     """
     answer = ask(
         url.rstrip("/") + path + ("?" + urllib.parse.urlencode(parameters) if parameters else ""), None, timeout
     )
     if answer.status in (502, 504):
-        raise NoAnswerError(f"{url} does not answer: what is before it says {answer.shown()}")
+        raise NoAnswerError(f"{url} does not answer: a proxy in front of it answers {answer.shown()}")
     if 300 <= answer.status < 400 or answer.status in (404, 405, 501):
-        raise NotLokiError(f"{url} is not Loki: {path} gives {answer.shown()}")
+        raise NotLokiError(f"{url} is not Loki: {path} answers {answer.shown()}")
     if answer.status != 200:
-        raise LokiError(f"{url} refuses ({answer.status}): {answer.text.strip()}")
+        raise LokiError(f"{url} refuses the request ({answer.status}): {answer.text.strip()}")
     try:
         return answer.text, email.utils.parsedate_to_datetime(answer.headers["Date"]).timestamp()
     except (KeyError, TypeError, ValueError):
@@ -149,16 +150,16 @@ def result(url: str, path: str, parameters: dict, kind: str) -> list[dict]:
     """Result of a query.
 
     Parameters:
-        url: base address.
+        url: base URL.
         path: path of the request.
         parameters: query parameters.
         kind: `streams` or `vector`.
 
     Raises:
-        LokiError: see `get`; an answer of another form is a `NotLokiError`.
+        LokiError: see `get`; an answer in another form is a `NotLokiError`.
     """
     body = get(url, path, parameters)[0]
-    strange = NotLokiError(f"{url} is not Loki: {path} gives {Answer(200, {}, body).shown()}")
+    strange = NotLokiError(f"{url} is not Loki: {path} answers {Answer(200, {}, body).shown()}")
     try:
         data = json.loads(body)["data"]
         found, type_ = data["result"], data["resultType"]
@@ -181,14 +182,14 @@ def streams(url: str, query: str, start: int, end: int, limit: int = PAGE) -> li
     """Streams of a log query.
 
     Parameters:
-        url: base address.
+        url: base URL.
         query: LogQL log query.
         start: earliest time, nanoseconds since 1970.
-        end: time after the latest, nanoseconds since 1970.
+        end: end of the time range (exclusive), nanoseconds since 1970.
         limit: how many lines at most; the latest are returned.
 
     Returns:
-        One entry a stream: `stream` (labels) and `values` (list of time in nanoseconds as text, line).
+        One entry per stream: `stream` (labels) and `values` (list of time in nanoseconds as text, line).
 
     Raises:
         LokiError: see `result`.
@@ -198,19 +199,19 @@ def streams(url: str, query: str, start: int, end: int, limit: int = PAGE) -> li
 
 
 def skew(url: str) -> float:
-    """How far this host's clock is ahead of Loki's, in seconds; exact to about half a second.
+    """How many seconds this host's clock is ahead of Loki's; accurate to about half a second.
 
     Raises:
-        LokiError: see `get`; also when the answer has no date. A `NotLokiError` when it is not Loki's.
+        LokiError: see `get`; also when the answer has no date. A `NotLokiError` when the answer is not from Loki.
     """
     before = time.time()
     text, clock = get(url, "/ready")
     after = time.time()
     if text.strip() != "ready":
-        raise NotLokiError(f"{url} is not Loki: /ready gives {Answer(200, {}, text).shown()}")
+        raise NotLokiError(f"{url} is not Loki: /ready answers {Answer(200, {}, text).shown()}")
     if clock is None:
-        raise LokiError(f"{url} gives no date")
-    # The header is cut to whole seconds.
+        raise LokiError(f"the answer of {url} has no date")
+    # The header has whole seconds, rounded down.
     return (before + after) / 2 - (clock + 0.5)
 
 
@@ -218,12 +219,12 @@ def instant(url: str, query: str, moment: float | None = None) -> list[dict]:
     """Result of a metric query at one time.
 
     Parameters:
-        url: base address.
+        url: base URL.
         query: LogQL metric query.
-        moment: seconds since 1970; none is now.
+        moment: seconds since 1970; None is now.
 
     Returns:
-        One entry a series: `metric` (labels) and `value` (time in seconds, value as text).
+        One entry per series: `metric` (labels) and `value` (time in seconds, value as text).
 
     Raises:
         LokiError: see `result`.
@@ -233,25 +234,25 @@ def instant(url: str, query: str, moment: float | None = None) -> list[dict]:
 
 
 def check_client(url: str) -> None:
-    """Make sure that what answers at a client's address is Loki; nobody answering is no error, it may be down.
+    """Make sure that what answers at a client's URL is Loki. No answer is not an error: Loki may be down.
 
     A push without streams changes nothing. Loki answers it with 422 (v3.7.8, pkg/distributor/distributor.go) or 204.
-    Not a GET: to that Loki answers 404 or 405, as its routes happen to be in order.
+    A GET would prove nothing: Loki answers it with 404 or 405, depending on the order of its routes.
 
     Parameters:
-        url: address that lines are sent to.
+        url: URL that lines are sent to.
 
     Raises:
-        NotLokiError: somebody answers who is not Loki: the agent would drop every line.
+        NotLokiError: something answers that is not Loki; the agent would drop every line.
     """
-    way = "Set promtail_loki_url; nothing was changed, and an agent that ran runs on"
+    way = "Set promtail_loki_url. Nothing was changed; a running agent keeps running"
     try:
         answer = ask(url, b'{"streams": []}', timeout=5)
     except NotLokiError as error:
         raise NotLokiError(f"{url} is not Loki: {error}. {way}") from error
     except NoAnswerError:
         return
-    # Other refusals are Loki's, or a proxy's before it: a password is wanted (401), Loki is down (502), too much (429).
+    # Other errors come from Loki or a proxy in front of it: password required (401), Loki down (502), rate limit (429).
     if (answer.status < 400 and answer.status != 204) or answer.status in (404, 405, 501):
         raise NotLokiError(f"{url} is not Loki: it answers {answer.shown()}. {way}")
     if answer.status == 400 and "HTTPS" in answer.text:

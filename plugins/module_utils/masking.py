@@ -1,8 +1,8 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Command lines of programs that are not ours, as they may be shown: without passwords, keys and tokens.
+"""Mask passwords, keys and tokens in command lines of other programs before they are shown.
 
-What a word means is known from its name alone, so a password in a place without one (`mysql -pSECRET`) is shown.
+A secret is recognised by the name before it only; a password without a name (`mysql -pSECRET`) is shown.
 """
 
 from __future__ import annotations
@@ -11,33 +11,33 @@ import re
 from collections.abc import Sequence
 
 MASK = "***"
-# Characters of a command line that are shown at most. Any account may start programs with any arguments, of any length.
+# Characters of a command line that are shown at most. Any account can start a program with very long arguments.
 LENGTH = 2000
-# Names with one of these hold a secret, however they are joined to others: PGPASSWORD, keyStorePassword, apikey.
+# A name that contains one of these marks a secret, even without a separator: PGPASSWORD, keyStorePassword, apikey.
 ANYWHERE = re.compile(r"password|passwd|passphrase|secret|credential|apikey")
-# These do as a part of their own: client.bearer-token, DB_PASS.
+# These count only as a separate part of the name: client.bearer-token, DB_PASS.
 PARTS = frozenset(
     "pass requirepass masterauth keypass storepass pwd token tokens bearer sas cookie dsn authkey".split()
 )
-# A key is one only of such a kind; tls.key is a file.
+# `key` counts only together with one of these; tls.key is a file.
 KEYS = frozenset("api access account auth encryption license master private shared signing".split())
-# A user and a password, separated by a colon.
+# Names whose value is a user and a password, separated by a colon.
 PAIRS = frozenset("auth basicauth user proxyuser u".split())
-# What a last part like this says about a secret is none: password-file, token-ttl, access-key-id.
+# A name that ends in one of these describes a secret but is not one: password-file, token-ttl, access-key-id.
 ABOUT = frozenset(
     "file files path dir folder stdin fd url uri addr address host port type kind mode name username user id enabled "
     "ttl expiry timeout interval size length count limit policy scope".split()
 )
-# Tokens of a language model are none: max-tokens, pad_token.
+# Tokens of a language model are not secrets: max-tokens, pad_token.
 LANGUAGE = frozenset("max min num new total pad eos bos unk sep cls mask stop special prompt per batch".split())
 
 NAME = r"[A-Za-z][\w.-]*"
 OPTION = re.compile(rf"-{{1,2}}({NAME})")
 ASSIGNMENT = re.compile(rf"(-{{0,2}})({NAME})=(.*)", re.DOTALL)
-# In the middle of a text: `name=value`, `"name": "value"`, and those of an address's query.
+# In the middle of a text: `name=value`, `"name": "value"`, and the query parameters of a URL.
 INNER = re.compile(rf"""(?<![\w./-])-{{0,2}}({NAME})["']?\s*[=:]\s*""")
 VALUE = re.compile(r"""\*{3}|"[^"]*"|'[^']*'|[^\s"',;&}]+""")
-# Words and spaces of a command for a shell.
+# Arguments and spaces of a shell command.
 TOKEN = re.compile(r"""(?:[^\s"']|"[^"]*"|'[^']*'|["'])+|\s+""")
 HEADER = re.compile(r"""(authorization["']?\s*[:=]\s*["']?)((?:[A-Za-z]+\s+)?[^\s"']+)""", re.IGNORECASE)
 BEARER = re.compile(r"(\bbearer\s+)(?!-)[^\s\"']+", re.IGNORECASE)
@@ -47,7 +47,7 @@ ACCOUNT = re.compile(r"(?<![\w/.:@])([\w.%+-]+):[^\s/:@]+@(?=[\w\[])")
 
 
 def parts_of(name: str) -> list[str]:
-    """Parts of a name in lower case: `clientSecret_id` has three."""
+    """Parts of a name in lower case: `clientSecret_id` has three parts."""
     return [part.lower() for part in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", name)]
 
 
@@ -70,18 +70,18 @@ def pair(name: str) -> bool:
 
 
 def masked_value(name: str, value: str) -> str:
-    """What may be shown of the value of a name."""
+    """The value of a name, with secrets masked."""
     if secret(name):
         return MASK
     user, colon, password = value.partition(":")
-    # Two numbers are a user and a group.
+    # Two numbers are a user ID and a group ID.
     if pair(name) and colon and password and "/" not in user and not re.fullmatch(r"\d+:\d+", value):
         return f"{user}:{MASK}"
     return masked_phrase(value)
 
 
 def masked_text(text: str) -> str:
-    """A text without the secrets that can be seen in it."""
+    """A text with the secrets masked that can be recognised in it."""
     text = ADDRESS.sub(f"://{MASK}@", text)
     text = ACCOUNT.sub(rf"\1:{MASK}@", text)
     text = HEADER.sub(rf"\1{MASK}", text)
@@ -97,7 +97,7 @@ def masked_text(text: str) -> str:
 
 
 def masked_phrase(text: str) -> str:
-    """A text that may be a command for a shell, or a header, without secrets; see `masked_text`."""
+    """A text, possibly a shell command or an HTTP header, with secrets masked; see `masked_text`."""
     tokens = TOKEN.findall(text)
     if len(tokens) < 2:
         return masked_text(text)
@@ -106,9 +106,9 @@ def masked_phrase(text: str) -> str:
 
 
 def words_masked(words: Sequence[str]) -> list[str]:
-    """Words of a command line without secrets; see `masked`."""
+    """Arguments of a command line with secrets masked; see `masked`."""
     found: list[str] = []
-    name = ""  # of an option whose value is the next word
+    name = ""  # of an option whose value is the next argument
     for word in words:
         option, assignment = OPTION.fullmatch(word), ASSIGNMENT.fullmatch(word)
         following, name = name, ""
@@ -125,13 +125,13 @@ def words_masked(words: Sequence[str]) -> list[str]:
 
 
 def masked(words: Sequence[str]) -> str:
-    """A command line as it may be shown: on one line, without passwords in addresses and values of secret names.
+    """A command line on one line, with passwords in URLs and the values of secret names masked.
 
     Parameters:
-        words: its arguments. Where a system gives them split at spaces, so may they be.
+        words: its arguments. They may also be split at spaces, as some systems report them.
 
     Returns:
-        At most `LENGTH` characters of the arguments, whole ones; `…` stands for the rest.
+        At most `LENGTH` characters, complete arguments only; `…` stands for the rest.
     """
     shown: list[str] = []
     room = LENGTH
@@ -140,7 +140,7 @@ def masked(words: Sequence[str]) -> str:
         if room < 0:
             break
         shown.append(word)
-    # Headers of a system that splits them are whole again only here.
+    # A header that the system has split at spaces is complete only after the join.
     text = masked_text(" ".join(words_masked(shown)))
     text = "".join(char if char.isprintable() else " " for char in text)
     return text if len(shown) == len(words) else f"{text} …".strip()

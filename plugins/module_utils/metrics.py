@@ -1,6 +1,6 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Metrics in Prometheus' text format, as Promtail gives them.
+"""Metrics in the text format of Prometheus, which Promtail serves.
 
 Source: https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format
 """
@@ -29,7 +29,7 @@ def fetch(port: int, timeout: float = 5) -> Metrics:
         timeout: seconds to wait for an answer.
 
     Raises:
-        AgentError: nobody answers there, or with an error.
+        AgentError: no answer, or an HTTP error.
     """
     url = f"http://127.0.0.1:{port}/metrics"
     try:
@@ -42,7 +42,7 @@ def fetch(port: int, timeout: float = 5) -> Metrics:
 
 
 class Metrics:
-    """Samples of one answer.
+    """The metrics of one answer.
 
     Parameters:
         text: the answer.
@@ -63,11 +63,11 @@ class Metrics:
         return "\n" if escaped[1] == "n" else escaped[1]
 
     def total(self, name: str) -> float:
-        """Sum over all samples of a name; 0 without any."""
+        """Sum over all samples of a metric; 0 without samples."""
         return sum(value for sample, _labels, value in self._samples if sample == name)
 
     def by(self, name: str, label: str) -> dict[str, float]:
-        """Sums over the samples of a name, by a label's value."""
+        """Sums over the samples of a metric, by the value of a label."""
         sums: dict[str, float] = {}
         for sample, labels, value in self._samples:
             if sample == name:

@@ -1,6 +1,6 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Which packages of the system own a file. Asks dpkg and rpm, where they are."""
+"""Which packages of the system own a file. Asks dpkg and rpm, where they are installed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DPKG, RPM = "/usr/bin/dpkg-query", "/usr/bin/rpm"
 
 
 def names_of(path: str) -> list[str]:
-    """A path as packages may name it: where /lib is a link to /usr/lib, they say either."""
+    """A path as packages may name it: where /lib is a link to /usr/lib, packages use either."""
     return [path, path.removeprefix("/usr")] if re.match(r"/usr/(s?bin|lib)/", path) else [path]
 
 
@@ -23,19 +23,19 @@ def owners(run: Run, paths: Iterable[str]) -> dict[str, str]:
 
     Parameters:
         run: function that runs a command.
-        paths: absolute paths; they need not be there.
+        paths: absolute paths; they need not exist.
 
     Returns:
-        By the package's name the command that removes it.
+        The command that removes the package, by the package's name.
 
-    Sources: dpkg-query(1), `--search` (`package, package: path`; diversions have lines of their own); rpm(8), `-qf`.
+    Sources: dpkg-query(1), `--search` (`package, package: path`; diversions have separate lines); rpm(8), `-qf`.
     """
     asked = sorted({name for path in paths if path for name in names_of(path)})
     found: dict[str, str] = {}
     if not asked:
         return found
     if os.access(DPKG, os.X_OK):
-        # It takes patterns; a backslash takes a character as it is.
+        # The arguments are patterns; a backslash makes a character literal.
         patterns = [re.sub(r"([*?\[\\])", r"\\\1", path) for path in asked]
         out = run([DPKG, "--search", "--", *patterns])[1]
         for line in out.splitlines():

@@ -1,6 +1,6 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""A new file that a pattern of paths matches: its name, and how it is written without touching anything else."""
+"""A new file that matches a path pattern: choose its name, and write it without touching anything else."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from itertools import islice
 from ansible_collections.smolcluster.logging.plugins.module_utils import globs
 from ansible_collections.smolcluster.logging.plugins.module_utils.source_folders import FolderError, Walk, acting_as
 
-# Folders that are looked into; somebody else may nest more without end.
+# Folders that are tried at most; another account may create any number.
 MOST_FOLDERS = 1000
-# Characters that a wildcard takes and that training does not use in the name of a log.
+# Characters that match a wildcard and that training does not use in the name of a log.
 UNUSUAL = "~=+@^"
 ORDINARY = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_-."
 
 
 class UnprovableError(Exception):
-    """A path cannot be proven; the text says why."""
+    """The delivery from a path cannot be proven; the text says why."""
 
 
 def example(name: str, marker: str) -> str | None:
-    """A name that a pattern of names matches and that is no name of training's.
+    """A name that matches a pattern and that training does not use.
 
     Parameters:
-        name: last part of a path's pattern, without `{…}`.
-        marker: what stands for the first `*`.
+        name: last part of a path pattern, without `{…}`.
+        marker: text for the first `*`.
 
     Returns:
-        None when every name that fits may be one of training's: there is neither `*` nor `?` nor `[^…]`, and so no room
-        for something unusual.
+        None when every matching name may be one that training uses: the pattern has no `*`, `?` or `[^…]` that an
+        unusual character could match.
     """
     text, position, unusual, stars = "", 0, False, 0
     while position < len(name):
@@ -48,7 +48,7 @@ def example(name: str, marker: str) -> str | None:
             end = globs.class_end(name, position)
             fits = globs.name_expression(name[position : end + 1]).fullmatch
             negated = name[position + 1] in "^!"
-            # Its own characters and their neighbours, in case none of the usual ones fits.
+            # The characters of the class and their neighbours, in case none of the usual ones matches.
             near = [
                 chr(code) for one in name[position:end] for code in (ord(one), ord(one) + 1, ord(one) - 1) if code > 32
             ]
@@ -64,19 +64,19 @@ def example(name: str, marker: str) -> str | None:
 
 
 def candidates(pattern: str, exclude: str, marker: str) -> Iterator[tuple[str, str]]:
-    """Folders that are there, each with the name of a file that is not, which a pattern matches.
+    """Existing folders, each with the name of a file that does not exist and that matches a pattern.
 
     Parameters:
-        pattern: path with wildcards that a source watches.
-        exclude: pattern of paths that it leaves out; empty for none.
+        pattern: path pattern of a source.
+        exclude: pattern of paths that the source leaves out; empty for none.
         marker: see `example`.
 
     Raises:
-        PatternError: one of the patterns cannot be read.
+        PatternError: one of the patterns is invalid.
     """
     for plain in globs.alternatives(pattern):
         last = plain.rpartition("/")[2]
-        # `**` at the end matches names, too.
+        # `**` at the end also matches file names.
         name = example("*" if last == "**" else last, marker)
         if name is None:
             continue
@@ -88,7 +88,7 @@ def candidates(pattern: str, exclude: str, marker: str) -> Iterator[tuple[str, s
 
 
 def is_text(path: str) -> bool:
-    """Whether a path is UTF-8: others the agent does not read."""
+    """Whether a path is valid UTF-8; the agent does not read others."""
     try:
         path.encode()
     except UnicodeEncodeError:
@@ -101,27 +101,25 @@ def unprovable(pattern: str, exclude: str, marker: str) -> str:
     plain = globs.alternatives(pattern)
     if all(example("*" if one.endswith("/**") else one.rpartition("/")[2], marker) is None for one in plain):
         if globs.plain(pattern) is not None:
-            return "the path names one file, which is training's"
-        return "each name that fits the path may be one of training's files"
+            return "the path names one file, and only training writes to it"
+        return "every name that matches the path may be a file of training"
     if not any(os.path.isdir(folder) for one in plain for folder in islice(globs.folders(one), MOST_FOLDERS)):
         folder = globs.fixed_part(plain[0])
         if not os.path.isdir(folder):
-            return (
-                f"the folder {folder} is not there: training makes it, or `ansible-playbook site.yml --tags promtail`"
-            )
-        return f"no folder below {folder} fits the path yet"
-    return "exclude leaves out every new name that fits the path" if exclude else "no new name fits the path"
+            return f"the folder {folder} is missing; training or `ansible-playbook site.yml --tags promtail` creates it"
+        return f"no folder below {folder} matches the path yet"
+    return "exclude leaves out every new name that matches the path" if exclude else "no new name matches the path"
 
 
 class OwnFile:
-    """A new file that is written to and removed by the rights of whoever owns its folder.
+    """A new file that is created, written and removed with the rights of the owner of its folder.
 
     Parameters:
-        folder: path of the folder; it is there.
-        name: name of the file; nothing of that name is there.
+        folder: path of an existing folder.
+        name: name of the file; it must not exist.
 
     Raises:
-        OSError: the file cannot be made, or something of its name is there after all.
+        OSError: the file cannot be created, or it exists after all.
         FolderError: the folder cannot be reached.
     """
 
@@ -130,7 +128,7 @@ class OwnFile:
         self._walk = Walk(folder)
         if self._walk.missing:
             self._walk.close()
-            raise FolderError(f"{folder} is not there")
+            raise FolderError(f"{folder} is missing")
         try:
             with acting_as(*self._walk.account):
                 self._handle = os.open(
@@ -142,27 +140,27 @@ class OwnFile:
         except OSError:
             self._walk.close()
             raise
-        os.fchmod(self._handle, 0o644)  # an agent that is not root reads it, too
+        os.fchmod(self._handle, 0o644)  # so that an agent that is not root can read it
         self._size = 0
 
     def _ours(self) -> bool:
-        """Whether nobody else has written to the file."""
+        """Whether no other program has written to the file."""
         return os.fstat(self._handle).st_size == self._size
 
     def append(self, line: str) -> None:
         """Add a line.
 
         Raises:
-            UnprovableError: somebody else writes to the file, which from now on is his.
+            UnprovableError: another program writes to the file, which is then not removed.
         """
         if not self._ours():
-            raise UnprovableError(f"another program writes to {self.path}; it was left to it")
+            raise UnprovableError(f"another program writes to {self.path}; the file was left in place")
         data = line.encode() + b"\n"
         self._size += len(data)
         os.write(self._handle, data)
 
     def remove(self) -> None:
-        """Remove the file, when it still is the one that was made and holds nothing of others."""
+        """Remove the file, if it is still the same file and no other program has written to it."""
         try:
             with acting_as(*self._walk.account):
                 there = os.stat(self.name, dir_fd=self._walk.handle, follow_symlinks=False)

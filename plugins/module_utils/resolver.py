@@ -1,9 +1,9 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""How Promtail finds the address of a host: /etc/hosts, then the DNS servers of /etc/resolv.conf.
+"""Look up a host as Promtail does: in /etc/hosts, then with the DNS servers of /etc/resolv.conf.
 
-The release's programs are built with the tag `netgo` (Makefile of grafana/loki at v3.6.15), on Macs too. Go's own
-resolver then asks neither mDNS nor the other sources of nsswitch.conf(5), which Python's `getaddrinfo` does ask.
+The released programs are built with the tag `netgo` (Makefile of grafana/loki at v3.6.15), also for macOS. They use
+Go's own resolver, which does not use mDNS or the other sources of nsswitch.conf(5); Python's `getaddrinfo` does.
 Sources: Go, src/net/hosts.go, dnsconfig_unix.go, dnsclient_unix.go; RFC 1035, 4.1.
 """
 
@@ -19,7 +19,7 @@ from pathlib import Path
 
 HOSTS, RESOLV = Path("/etc/hosts"), Path("/etc/resolv.conf")
 PORT = 53
-# Seconds: for one question, and for all of a name.
+# Seconds: for one question, and for all questions about a name.
 PATIENCE, LIMIT = 2, 10
 # Types of records by RFC 1035 and RFC 3596.
 TYPES = {1: socket.AF_INET, 28: socket.AF_INET6}
@@ -28,12 +28,12 @@ NO_SUCH_NAME = 3
 
 @dataclass
 class Answer:
-    """What a look-up brought.
+    """Result of a look-up.
 
     Parameters:
-        addresses: addresses of the host; empty when there is none.
-        servers: DNS servers that were asked; empty when /etc/hosts had the name.
-        certain: whether every question was answered; if not, the name may be known later.
+        addresses: addresses of the host; empty when none was found.
+        servers: DNS servers that were asked; empty when the name is in /etc/hosts.
+        certain: whether every question was answered; if not, a later look-up may find the name.
     """
 
     addresses: list[str] = field(default_factory=list)
@@ -42,7 +42,7 @@ class Answer:
 
 
 def lines_of(path: Path, comments: str) -> list[list[str]]:
-    """Words of each line of a file of the system, without comments; none when it cannot be read."""
+    """Fields of each line of a system file, without comments; empty when it cannot be read."""
     try:
         text = path.read_text("utf-8", "replace")
     except OSError:
@@ -69,7 +69,7 @@ def in_hosts(name: str) -> list[str]:
 
 
 def settings() -> tuple[list[str], list[str], int]:
-    """DNS servers, domains that are tried behind a name, and the dots that a name needs to be tried alone first."""
+    """DNS servers, search domains, and how many dots a name needs to be tried without a search domain first."""
     servers, search, dots = [], None, 1
     for key, *words in filter(None, lines_of(RESOLV, "#;")):
         if key == "nameserver" and words and is_address(words[0]):
@@ -87,7 +87,7 @@ def settings() -> tuple[list[str], list[str], int]:
 
 
 def spellings(name: str, search: list[str], dots: int) -> list[str]:
-    """Full names that are asked for, in their order."""
+    """Full names to ask for, in order."""
     if name.endswith("."):
         return [name]
     completed = [f"{name}.{domain.strip('.')}." for domain in search if domain.strip(".")]
@@ -98,7 +98,7 @@ def question(number: int, name: str, kind: int) -> bytes:
     """A DNS message with one question.
 
     Raises:
-        ValueError: DNS has no such names.
+        ValueError: the name is not valid in DNS.
     """
     labels = name.rstrip(".").encode("ascii").split(b".")
     if not all(0 < len(label) < 64 for label in labels) or len(name) > 254:
@@ -108,17 +108,17 @@ def question(number: int, name: str, kind: int) -> bytes:
 
 
 def behind_name(message: bytes, at: int) -> int:
-    """Offset behind a name in a DNS message."""
+    """Offset after a name in a DNS message."""
     while 0 < message[at] < 0xC0:
         at += message[at] + 1
     return at + (2 if message[at] else 1)
 
 
 def addresses_in(message: bytes) -> list[str] | None:
-    """Addresses in an answer of a DNS server; none when the server failed.
+    """Addresses in an answer of a DNS server; None when the server reports a failure.
 
     Raises:
-        IndexError, struct.error, ValueError: it is no such answer.
+        IndexError, struct.error, ValueError: it is not a valid answer.
     """
     flags, questions, answers = struct.unpack_from("!3H", message, 2)
     if flags & 0xF:
@@ -136,13 +136,13 @@ def addresses_in(message: bytes) -> list[str] | None:
 
 
 def ask(server: str, name: str, kind: int, patience: float) -> list[str] | None:
-    """Addresses that a DNS server has for a full name; none when it does not answer, or not usefully.
+    """Addresses that a DNS server has for a full name; None when it gives no valid answer.
 
     Parameters:
         server: address of the server.
         name: the name.
         kind: 1 for IPv4, 28 for IPv6.
-        patience: seconds that it may take.
+        patience: seconds to wait for the answer.
     """
     number = int.from_bytes(os.urandom(2), "big")
     try:
@@ -187,7 +187,7 @@ def look_up(name: str) -> Answer:
 
 
 def known_to_system(name: str) -> bool:
-    """Whether the system's own resolver, which asks more sources, has an address for a name."""
+    """Whether the system's own resolver, which uses more sources, has an address for a name."""
     try:
         return bool(socket.getaddrinfo(name, None, type=socket.SOCK_STREAM))
     except (OSError, UnicodeError):
@@ -195,12 +195,12 @@ def known_to_system(name: str) -> bool:
 
 
 def refusal(addresses: list[str], port: int, patience: float = 3) -> str:
-    """Why no connection to any of a host's addresses comes about; empty when one does.
+    """Why no address of a host accepts a connection; empty when one does.
 
     Parameters:
         addresses: addresses of the host.
         port: TCP port.
-        patience: seconds that each may take.
+        patience: seconds to wait for each address.
     """
     said = ""
     for address in addresses[:4]:

@@ -1,12 +1,12 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Folders that log files are to lie in: made where they are missing, with the rights of whoever owns the place.
+"""Create missing folders for log files, with the rights of the owner of the folder above.
 
-Root never does here what another account could turn to its own ends. A path is walked name by name with open folders;
-what is missing is made as the owner of the folder that it is missing in; behind a link that an ordinary account can
-change nothing is made, and nothing done but by the rights of that account.
+Another account must not be able to misuse what root does here. A path is walked name by name with open folders. A
+missing folder is created as the owner of the folder above it. Behind a link that an ordinary account can change,
+nothing is created, and everything is done with the rights of that account.
 
-Standard library only: nodes have this file as it is, beside the program that looks for log files.
+Standard library only: this file is also copied to nodes unchanged, next to the program that looks for log files.
 """
 
 from __future__ import annotations
@@ -18,36 +18,36 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-# Folder for files of any account, as /tmp is: nobody can remove or rename what is another's.
+# Mode of a folder for files of all accounts, as of /tmp: no account can remove or rename files of another one.
 SHARED = 0o1777
 OWN = 0o755
-# Emptied at boot, or by age (tmpfiles.d(5), hier(7)).
+# Folders that the system empties at boot, or where it removes old files (tmpfiles.d(5), hier(7)).
 EMPTIED = ("/tmp", "/var/tmp", "/run", "/dev/shm")  # noqa: S108
-# What lies in these comes with an account, or with a disk that is plugged in or mounted.
+# Folders in here come with an account, or with a disk that is plugged in or mounted.
 OTHERS = ("/home", "/Users", "/Volumes", "/media", "/run/media")
-# In these it may lie one folder deeper, as in /media/ACCOUNT/DISK.
+# In these the disk may be one folder deeper, as in /media/ACCOUNT/DISK.
 PLUGGED = ("/media", "/run/media")
-# Links on one path, as Linux has it (path_resolution(7)).
+# Links that are followed on one path, as on Linux (path_resolution(7)).
 MOST_LINKS = 40
-# Linux opens a folder that may not be listed, too; macOS cannot from Python.
+# Linux can also open a folder that may not be listed; on macOS Python cannot.
 OPEN = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
 
 
 class FolderError(Exception):
-    """A folder cannot be made; the text says why, and the way out."""
+    """A folder cannot be created; the text says why, and the way out."""
 
 
 class NotOursError(FolderError):
-    """A folder that somebody else has to make."""
+    """A folder that this program does not create, because somebody else should."""
 
 
 @contextmanager
 def acting_as(user: int, group: int) -> Iterator[None]:
-    """Have an account's rights for a while; who is not root keeps his own.
+    """Act with the rights of an account; nothing changes if this process is not root.
 
     Parameters:
-        user: number of the account.
-        group: number of its group; it has no others meanwhile.
+        user: user ID of the account.
+        group: group ID of the account; other groups are dropped in the meantime.
     """
     if os.geteuid() or not user:
         yield
@@ -61,17 +61,17 @@ def acting_as(user: int, group: int) -> Iterator[None]:
     finally:
         os.seteuid(0)
         os.setegid(own)
-        # macOS names more groups than it takes; root needs none of them.
+        # macOS lists more groups than it allows to set; root needs none of them.
         with suppress(OSError):
             os.setgroups(groups)
 
 
 def group_of(user: int, otherwise: int) -> int:
-    """Number of an account's own group.
+    """Group ID of an account's own group.
 
     Parameters:
-        user: number of the account.
-        otherwise: what an account without a name gets.
+        user: user ID of the account.
+        otherwise: returned for a user ID without an account.
     """
     try:
         return pwd.getpwuid(user).pw_gid
@@ -80,7 +80,7 @@ def group_of(user: int, otherwise: int) -> int:
 
 
 def name_of(user: int) -> str:
-    """Name of an account, or its number where it has none."""
+    """Name of an account, or the user ID where no account has it."""
     try:
         return pwd.getpwuid(user).pw_name
     except KeyError:
@@ -88,20 +88,20 @@ def name_of(user: int) -> str:
 
 
 class Walk:
-    """The way along a path, as far as there is one; the folder that it ends in is open until `close`.
+    """Walk along a path as far as it exists; the last existing folder stays open until `close`.
 
     Parameters:
-        path: an absolute path. Names such as `..` and links are taken as the system takes them.
+        path: an absolute path. `..` and links are resolved as the system does it.
 
     Raises:
-        FolderError: something that is no folder is in the way, or the way cannot be gone.
+        FolderError: something on the path is not a folder, or a folder cannot be entered.
     """
 
     def __init__(self, path: str) -> None:
         self.asked = path
-        self.path = "/"  # where the open folder is, without links
-        self.missing: list[str] = []  # names that are not there
-        self.by: tuple[int, int] | None = None  # account and group that could change a link on the way
+        self.path = "/"  # path of the open folder, without links
+        self.missing: list[str] = []  # names after it that do not exist
+        self.by: tuple[int, int] | None = None  # user and group ID of an account that can change a link on the way
         self.link = ""  # that link
         self.handle = os.open("/", OPEN)
         try:
@@ -127,7 +127,7 @@ class Walk:
 
     @property
     def account(self) -> tuple[int, int]:
-        """User and group by whose rights something may be done in the folder."""
+        """User and group ID with whose rights something may be done in the folder."""
         return self.by or self.owner
 
     def _go(self, path: str) -> None:
@@ -145,7 +145,7 @@ class Walk:
                 if stat.S_ISLNK(status.st_mode):
                     links += 1
                     if links > MOST_LINKS:
-                        raise FolderError(f"{path} leads round in links")
+                        raise FolderError(f"{path} leads through more than {MOST_LINKS} links")
                     self._link(name, status)
                     target = os.readlink(name, dir_fd=self.handle)
                     names = [*target.split("/"), *names]
@@ -156,8 +156,8 @@ class Walk:
                     self._enter(name, real)
                 else:
                     raise FolderError(
-                        f"{os.path.join(self.path, name)} is there and is no folder, and {path} is to be one. "
-                        "Move it away, or correct that path in smolcluster_log_sources"
+                        f"{os.path.join(self.path, name)} exists but is not a folder, which {path} needs. Move it "
+                        "away, or correct that path in promtail_sources"
                     )
 
     def _enter(self, name: str, real: str) -> None:
@@ -166,14 +166,14 @@ class Walk:
         self.handle, self.path = handle, real
 
     def _link(self, name: str, link: os.stat_result) -> None:
-        """Note whose rights count behind a link: the first account's that can change one."""
+        """Remember whose rights apply after a link: those of the first account that can change one."""
         folder = os.fstat(self.handle)
         sticky = bool(folder.st_mode & stat.S_ISVTX)
         changers = [folder.st_uid, link.st_uid]
         if not sticky and folder.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not any(changers):
             raise NotOursError(
-                f"{os.path.join(self.path, name)} is a link in a folder that others than root may write to, so it is "
-                "not followed. Take these rights away, or name the folder that it leads to in smolcluster_log_sources"
+                f"{os.path.join(self.path, name)} is a link in a folder that accounts other than root can write to, so "
+                "it is not followed. Remove these permissions, or write the target of the link in promtail_sources"
             )
         user = next((user for user in changers if user), 0)
         if user and self.by is None:
@@ -182,12 +182,12 @@ class Walk:
 
 @dataclass(frozen=True)
 class Level:
-    """A folder as it is, or is to be made.
+    """A folder that exists or will be created.
 
     Parameters:
-        path: where, without links.
-        user: number of its owner.
-        group: number of its group.
+        path: its path, without links.
+        user: user ID of its owner.
+        group: its group ID.
         mode: permission bits.
     """
 
@@ -197,18 +197,18 @@ class Level:
     mode: int
 
     def shown(self) -> str:
-        """For people."""
+        """Path, owner and mode in readable form."""
         return f"{self.path} {self.user}:{self.group} {self.mode:04o}"
 
 
 def stated(folder: dict) -> tuple[int, int] | None:
-    """User and group that a folder is to have; none when nobody says so.
+    """User and group ID that the settings give for a folder; None when they give none.
 
     Parameters:
         folder: `path`, and optionally `owner` and `mode` (octal, as text).
 
     Raises:
-        FolderError: there is no such account.
+        FolderError: the account does not exist.
     """
     if not folder.get("owner"):
         return None
@@ -216,22 +216,22 @@ def stated(folder: dict) -> tuple[int, int] | None:
         account = pwd.getpwnam(folder["owner"])
     except KeyError:
         raise FolderError(
-            f"{folder['path']} is to belong to {folder['owner']}, and there is no such account here. Correct `owner` "
-            "in smolcluster_log_sources, or make the account first"
+            f"{folder['path']} should belong to {folder['owner']}, but this node has no such account. Correct `owner` "
+            "in promtail_sources, or create the account first"
         ) from None
     return account.pw_uid, account.pw_gid
 
 
 def missing(folder: dict, planned: dict[str, Level]) -> list[Level]:
-    """What is to be made for a folder, the outermost first; nothing when it is there.
+    """Folders to create so that a folder exists, the outermost first; empty when it exists.
 
     Parameters:
         folder: see `stated`.
-        planned: what is to be made before, by path; what is found is added.
+        planned: folders that will be created before, by path; the result is added to it.
 
     Raises:
-        NotOursError: somebody else has to make it.
-        FolderError: it cannot be made.
+        NotOursError: somebody else has to create it.
+        FolderError: it cannot be created.
     """
     owner = stated(folder)
     with Walk(folder["path"]) as walk:
@@ -241,13 +241,13 @@ def missing(folder: dict, planned: dict[str, Level]) -> list[Level]:
         for number, name in enumerate(walk.missing, 1):
             if walk.by:
                 raise NotOursError(
-                    f"{walk.link} is a link that {name_of(walk.by[0])} can change, so {name} is not made behind it. "
-                    f"Make {folder['path']} yourself, or let training make it"
+                    f"{walk.link} is a link that {name_of(walk.by[0])} can change, so {name} is not created behind it. "
+                    f"Create {folder['path']} yourself, or let training create it"
                 )
             if name == ".." or somebody_elses(path):
                 raise NotOursError(
-                    f"{os.path.join(path, name)} is not there, and it is not made: it comes with an account or a disk. "
-                    "Correct that path in smolcluster_log_sources if it is wrong for this node"
+                    f"{os.path.join(path, name)} is missing and is not created, because it should come with an account "
+                    "or a disk. Correct that path in promtail_sources if it is wrong for this node"
                 )
             path = os.path.join(path, name)
             if path not in planned:
@@ -264,17 +264,17 @@ def missing(folder: dict, planned: dict[str, Level]) -> list[Level]:
 
 
 def somebody_elses(path: str) -> bool:
-    """Whether what lies in a folder comes with an account or a disk."""
+    """Whether the folders in a folder come with an account or a disk."""
     return path in OTHERS or (os.path.dirname(path) in PLUGGED and not os.path.ismount(path))
 
 
 @dataclass
 class Plan:
-    """What is to be made for some folders.
+    """What to create for some folders.
 
     Parameters:
-        levels: folders to make, in this order.
-        left: why others are left to somebody else.
+        levels: folders to create, in this order.
+        left: why other folders are not created.
     """
 
     levels: list[Level] = field(default_factory=list)
@@ -282,18 +282,18 @@ class Plan:
 
 
 def in_order(folders: list[dict]) -> list[dict]:
-    """Folders, what is above before what is below: its own owner and mode count then."""
+    """Folders sorted so that a folder comes before those in it; its own owner and mode then apply to it."""
     return sorted(folders, key=lambda folder: folder["path"].rstrip("/").split("/"))
 
 
 def plan(folders: list[dict]) -> Plan:
-    """What is to be made.
+    """What to create for some folders.
 
     Parameters:
         folders: see `stated`.
 
     Raises:
-        FolderError: one of them cannot be made.
+        FolderError: one of them cannot be created.
     """
     found, planned = Plan(), {}
     for folder in in_order(folders):
@@ -306,11 +306,11 @@ def plan(folders: list[dict]) -> Plan:
 
 @dataclass(frozen=True)
 class Made:
-    """A folder that was made.
+    """A folder that was created.
 
     Parameters:
-        level: which.
-        inode: device and number, by which it is known again.
+        level: the folder.
+        inode: its device and inode number, to recognise it later.
     """
 
     level: Level
@@ -318,18 +318,18 @@ class Made:
 
 
 def make(folders: list[dict]) -> tuple[list[Made], list[str]]:
-    """Make what is missing; one that cannot be made does not keep the others from being made.
+    """Create missing folders; if one cannot be created, the others still are.
 
     Parameters:
         folders: see `stated`.
 
     Returns:
-        What was made, in this order, and why others were not.
+        The folders that were created, in this order, and why others were not.
     """
     made, problems = [], []
     for folder in in_order(folders):
         try:
-            # Looked at anew after each, for others may make folders at the same time.
+            # Checked again after each one, because others may create folders at the same time.
             for _name in folder["path"].split("/"):
                 for level in missing(folder, {})[:1]:
                     if created := create(level):
@@ -340,18 +340,18 @@ def make(folders: list[dict]) -> tuple[list[Made], list[str]]:
 
 
 def create(level: Level) -> Made | None:
-    """Make one folder, as the owner of the folder above it.
+    """Create one folder, as the owner of the folder above it.
 
     Returns:
-        None when somebody else has made it meanwhile; that one is left as it is.
+        None when somebody else has created it in the meantime; that one is not changed.
 
     Raises:
-        FolderError: it cannot be made.
+        FolderError: it cannot be created.
     """
     above, name = os.path.split(level.path)
     with Walk(above) as walk:
         if walk.missing or walk.by:
-            raise FolderError(f"{above} has been changed meanwhile. Run this again")
+            raise FolderError(f"{above} was changed during this run. Run it again")
         try:
             with acting_as(*walk.owner):
                 try:
@@ -362,8 +362,8 @@ def create(level: Level) -> Made | None:
                 try:
                     status = os.fstat(handle)
                     if status.st_uid != os.geteuid():
-                        raise FolderError(f"{level.path} has been changed meanwhile. Run this again")
-                    # A folder of a group passes the group on to what is made in it.
+                        raise FolderError(f"{level.path} was changed during this run. Run it again")
+                    # In a folder with this bit, new files and folders get the folder's group.
                     mode = level.mode | (status.st_mode & stat.S_ISGID)
                     if level.user == status.st_uid:
                         os.fchmod(handle, mode)
@@ -378,14 +378,14 @@ def create(level: Level) -> Made | None:
                 os.close(handle)
         except OSError as error:
             raise FolderError(
-                f"{level.path} cannot be made as {name_of(walk.owner[0])}, to whom {above} belongs: {error.strerror}. "
-                "Make it yourself, or correct that path in smolcluster_log_sources"
+                f"{level.path} cannot be created as {name_of(walk.owner[0])}, the owner of {above}: {error.strerror}. "
+                "Create it yourself, or correct that path in promtail_sources"
             ) from error
     return Made(level, (status.st_dev, status.st_ino))
 
 
 def remove(made: Made) -> None:
-    """Remove a folder that was made, when it still is that one and nothing is in it."""
+    """Remove a folder that was created, if it is still the same folder and is empty."""
     above, name = os.path.split(made.level.path)
     with suppress(OSError, FolderError), Walk(above) as walk, acting_as(*walk.account):
         status = os.stat(name, dir_fd=walk.handle, follow_symlinks=False)
@@ -394,7 +394,7 @@ def remove(made: Made) -> None:
 
 
 class SourceFolders:
-    """The folders of all sources, as a change; see `Change` in files.py.
+    """The folders of all sources as a change; see `Change` in files.py.
 
     Parameters:
         folders: see `stated`.
@@ -408,14 +408,14 @@ class SourceFolders:
         self._made: list[Made] = []
 
     def needed(self) -> bool:
-        """Whether one is missing."""
+        """Whether a folder is missing."""
         return bool(self.plan.levels)
 
     def apply(self) -> None:
-        """Make what is missing.
+        """Create the missing folders.
 
         Raises:
-            FolderError: one cannot be made.
+            FolderError: one cannot be created.
         """
         self._made, problems = make(self.folders)
         if unknown := [problem for problem in problems if problem not in self.plan.left]:
@@ -423,7 +423,7 @@ class SourceFolders:
             raise FolderError("; ".join(unknown))
 
     def rollback(self) -> None:
-        """Remove what was made and is empty."""
+        """Remove the folders that were created and are empty."""
         for made in reversed(self._made):
             remove(made)
         self._made = []
@@ -432,25 +432,25 @@ class SourceFolders:
         """Nothing was kept on the disk."""
 
     def diff(self) -> dict[str, str]:
-        """What is to be made."""
+        """The folders to create."""
         after = "".join(f"{level.shown()}\n" for level in self.plan.levels)
         return {"before_header": self.name, "after_header": self.name, "before": "", "after": after}
 
 
 def emptied(path: str) -> str | None:
-    """The folder which a path lies in and which the system empties; none when it lies in no such."""
+    """The folder above a path that the system empties; None when there is no such folder."""
     return next((folder for folder in EMPTIED if path.startswith(f"{folder}/")), None)
 
 
 def levels(path: str, planned: dict[str, Level]) -> list[Level]:
-    """Folders on the way to a path, below the one that the system empties, as they are or are to be.
+    """Folders on the way to a path, below the one that the system empties; existing ones and planned ones.
 
-    Those that another account could lead elsewhere are left out, and so is what systemd-tmpfiles refuses to make: a
-    folder of one account below that of another which is not root.
+    Left out are paths that another account can redirect by a link, and folders that systemd-tmpfiles refuses to create:
+    a folder of one account below a folder of another account that is not root.
 
     Parameters:
         path: an absolute path.
-        planned: folders that are to be made, by path.
+        planned: folders that will be created, by path.
     """
     found: list[Level] = []
     try:
@@ -478,10 +478,10 @@ def levels(path: str, planned: dict[str, Level]) -> list[Level]:
 
 
 def boot_lines(folders: list[dict]) -> str:
-    """Lines for tmpfiles.d(5) that make folders again at boot, where the system has emptied what they lie in.
+    """Lines for tmpfiles.d(5) that create the folders again at boot, where the system empties the folder above.
 
-    They state what the folders have now, or will have once they are made: the same program sets that at any time, and
-    is not to change a folder that training has made itself.
+    Owner and mode in them are those that the folders have now, or will have after their creation: systemd-tmpfiles may
+    apply the lines at any time, and must not change a folder that training has created itself.
 
     Parameters:
         folders: see `stated`.
@@ -494,6 +494,6 @@ def boot_lines(folders: list[dict]) -> str:
 
 
 def quoted(path: str) -> str:
-    """A path as tmpfiles.d(5) reads it: in quotes with C's escapes, and a percent sign that begins no specifier."""
+    """A path in the syntax of tmpfiles.d(5): quoted where needed, with C escapes and escaped percent signs."""
     text = path.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return f'"{text}"' if any(character in text for character in " \\\"'%#") else text

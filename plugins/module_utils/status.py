@@ -23,37 +23,37 @@ from ansible_collections.smolcluster.logging.plugins.module_utils.services.base 
 
 # Seconds.
 DAY = 86400
-SHOWN = 5  # files that are named
+SHOWN = 5  # number of files that a message lists
 CLOCK = 1
-RECENT = 30  # a batch that cannot be sent is tried again more often than this
-# A try that hangs ends after 10 s, and the next one comes at most 5 s later (backoff_config of the role promtail).
+RECENT = 30  # a batch that cannot be sent is retried more often than this
+# A hanging request ends after 10 s, and the next one follows after 5 s at most (backoff_config of the role promtail).
 RETRY = 16
 
-ERROR = re.compile(r"^error|level=error(?!.*context canceled)")  # what a stop cancels is no cause
-# What Loki says of lines that it refuses, and what is to be done.
+ERROR = re.compile(r"^error|level=error(?!.*context canceled)")  # requests that a stop cancels are not a cause
+# Loki's reasons for refusing lines, and what to do.
 REFUSALS = {
     "too far behind": (
-        "lines that are read again after a crash are refused so, harmlessly; others are lost when a clock was set back "
-        "by more than an hour"
+        "after a crash this is harmless, because Loki already has the lines that are read again. Otherwise lines are "
+        "lost because a clock was set back by more than an hour"
     ),
-    "timestamp too new": "set this node's clock, or promtail_timezone to the zone of the lines",
-    "timestamp too old": "they are older than Loki keeps lines; raise docker_loki_grafana_retention to have them",
-    "HTTP status 404": "set promtail_loki_url to Loki's address",
+    "timestamp too new": "set this node's clock, or set promtail_timezone to the time zone of the lines",
+    "timestamp too old": "the lines are older than the retention; increase docker_loki_grafana_retention to keep them",
+    "HTTP status 404": "set promtail_loki_url to Loki's URL",
 }
 
 
 def secret_free(text: str) -> str:
-    """A text without the user and password of the addresses in it, on one line."""
+    """A text on one line, with users and passwords in URLs masked."""
     return re.sub(r"//[^/@\s]+@", "//***@", " ".join(text.split()))
 
 
 def in_brackets(lines: list[str]) -> str:
-    """The last of lines in brackets, to stand behind a word; empty without any."""
+    """The last line in brackets, to append to a message; empty without lines."""
     return f" ({lines[-1].strip()})" if lines else ""
 
 
 class Status:
-    """What is known of a node's agent.
+    """State of a node's agent.
 
     Parameters:
         module: the module that runs; gives parameters and commands.
@@ -74,7 +74,7 @@ class Status:
         )  # fmt: skip
 
     def gather(self) -> dict:
-        """Ask everybody.
+        """Collect the state from the service, the agent, the watcher and Loki.
 
         Returns:
             Results of the module.
@@ -101,38 +101,38 @@ class Status:
         """Why the service does not run."""
         deploy = "`ansible-playbook site.yml --tags promtail`"
         if state.active_state == ABSENT:
-            return f"the agent does not run: it is not installed. {deploy} deploys and starts it"
+            return f"the agent does not run: it is not installed. {deploy} deploys it"
         start = f"`{self.service.start_command}` on the node starts it"
         if state.active_state == STOPPED:
             return f"the agent does not run: it was stopped. {start}"
         said = self.service.journal(50).splitlines()
         ends = [line for line in said if "Failed with result" in line]
         if state.active_state == FAILED:
-            # The unit restarts whatever ends by itself; a stop that takes too long ends so, too.
+            # The unit restarts an agent that ends by itself, so this is a failure or a stop that took too long.
             return f"the agent does not run: it was stopped and killed, or failed{in_brackets(ends)}. {start}"
         own = [line for line in said if not host.Service.MANAGER_LINE.match(line)]
         errors = [line for line in own if ERROR.search(line)] or own or ends
         return (
-            f"the agent does not run: it is starting anew, or fails to start{in_brackets(errors)}. If it stays so, "
-            f"{deploy} says what is wrong"
+            f"the agent does not run: it is restarting, or fails to start{in_brackets(errors)}. If this continues, "
+            f"{deploy} shows the cause"
         )
 
     def others(self) -> None:
-        """Promtails that are not the service."""
+        """Report agents outside the service."""
         found = foreign_agents.running(self.agent, self.run, self.service)
         self.status["others"] = [secret_free(foreign.command) for foreign in found if foreign.command]
         if self.status["others"]:
             self.problems.append(
                 f"another Promtail runs here: {', '.join(self.status['others'])}. On the same files it sends every "
-                "line twice; `ansible-playbook site.yml --tags promtail -e promtail_adopt=true` retires it"
+                "line twice. `ansible-playbook site.yml --tags promtail -e promtail_adopt=true` retires it"
             )
 
     def store(self) -> None:
-        """What Loki says, asked from this node."""
+        """Query Loki from this node: its clock, and the node's newest line."""
         url, now, before = self.params["loki_url"], time.time_ns(), time.monotonic()
         try:
             skew = loki.skew(url)
-            # The date is cut to whole seconds, and may be of any moment between question and answer.
+            # The date has whole seconds, and is of any moment between request and answer.
             doubt = 0.5 + (time.monotonic() - before) / 2
             self.status["clock_skew"] = round(skew, 1)
             query = f"{{node={json.dumps(self.params['node'])}}}"
@@ -140,8 +140,8 @@ class Status:
             times = [int(moment) for stream in streams for moment, _line in stream["values"]]
         except loki.LokiError as error:
             self.problems.append(
-                f"this node cannot ask Loki: {error}. Check that Loki runs, that promtail_loki_url is its address, and "
-                "that no firewall is between"
+                f"this node cannot query Loki: {error}. Check that Loki runs, that promtail_loki_url is its URL, and "
+                "that no firewall blocks it"
             )
             return
         self.loki_answers = True
@@ -154,7 +154,7 @@ class Status:
             )
 
     def metrics(self) -> Metrics:
-        """The agent's own metrics; one that has just been started gets some seconds to answer.
+        """The agent's own metrics; an agent that was just started gets a few seconds to answer.
 
         Raises:
             AgentError: it does not answer.
@@ -169,13 +169,13 @@ class Status:
                 time.sleep(0.5)
 
     def counts(self) -> None:
-        """What the agent's metrics say."""
+        """Read the agent's counters and report losses and failures."""
         try:
             metrics = self.metrics()
         except AgentError as error:
             self.problems.append(
-                f"the agent runs, but {error}. Compare promtail_http_port with what it was deployed "
-                f"with, or restart it: `{self.service.restart_command}`"
+                f"the agent runs, but {error}. Check that promtail_http_port is the port of its deployment, or restart "
+                f"it: `{self.service.restart_command}`"
             )
             return
         counters = self.agent.counters(metrics)
@@ -190,7 +190,7 @@ class Status:
         failure = self.newest_error(self.agent.RETRIED, RECENT) if self.status["retried"] else ""
         if failure and (not self.loki_answers or self.still_fails(counters)):
             self.problems.append(
-                f"the agent cannot deliver and tries again: {failure} (tries since its start: "
+                f"the agent cannot deliver and retries: {failure} (retries since its start: "
                 f"{self.status['retried']}){host.system.hint(failure)}. Fix that; unsent lines stay in their files"
             )
         if counters.truncated:
@@ -199,38 +199,38 @@ class Status:
             )
 
     def loss(self, reason: str, lines: int) -> str:
-        """What stands behind lines that the agent gave up.
+        """Message about lines that the agent dropped.
 
         Parameters:
-            reason: Promtail's name of it.
-            lines: how many since its start.
+            reason: the agent's name of the reason.
+            lines: number of lines since its start.
         """
         if reason in ("line_too_long", "stream_limited"):
             return f"{lines} lines were dropped ({reason}): {self.agent.DROP_REASONS[reason]}"
-        # Promtail counts a batch as a whole, although Loki takes the rest of its lines.
+        # Promtail counts all lines of a batch, although Loki accepts some of them.
         problem = f"Loki rejected at least one batch ({lines} lines, {reason})"
         words = self.newest_error(self.agent.REFUSED, (self.status["uptime"] or 0) + 1)
         ways = [way for phrase, way in REFUSALS.items() if phrase in words]
         way = ways[0] if ways else self.agent.DROP_REASONS.get(reason, "fix what Loki rejects")
-        again = "then `ansible-playbook site.yml --tags promtail_clean` sends again what the files still hold"
+        again = "then `ansible-playbook site.yml --tags promtail_clean` sends again what is still in the files"
         return f"{problem}{f': {words}' if words else ''}. What to do: {way}; {again}"
 
     def newest_error(self, phrase: str, seconds: int) -> str:
-        """Error in the newest line of the agent's journal with a phrase; empty without one.
+        """Error in the newest log line of the agent that contains a phrase; empty without such a line.
 
         Parameters:
             phrase: part of the line.
-            seconds: how old it may be.
+            seconds: largest age of the line.
         """
         lines = [line for line in self.service.journal(500, seconds).splitlines() if phrase in line]
         found = re.search(r'error="((?:[^"\\]|\\.)*)"', lines[-1]) if lines else None
         return found[1].replace('\\"', '"') if found else ""
 
     def still_fails(self, before: Counters) -> bool:
-        """Whether the next try to send fails as well; looks until one has failed or succeeded.
+        """Whether the next request fails as well; waits until one has failed or succeeded.
 
         Parameters:
-            before: the agent's counters as they were.
+            before: earlier counters of the agent.
         """
         end = time.monotonic() + RETRY
         while time.monotonic() < end:
@@ -246,22 +246,20 @@ class Status:
         return False
 
     def files(self) -> None:
-        """What the watcher reports of the log files; one that has just been started gets some seconds for that."""
+        """Read the watcher's report of the log files; a watcher that was just started gets a few seconds for it."""
         path = self.layout.report
         end = time.monotonic() + (3 if (self.status["uptime"] or 0) < 10 else 0)
         while (found := watch.report(path)) is None and time.monotonic() < end:
             time.sleep(0.2)
         if found is None:
             self.problems.append(
-                f"there is no usable report of the log files in {path}; `{self.service.log_command}` shows what "
-                "the service says"
+                f"there is no usable report of the log files in {path}. `{self.service.log_command}` shows the log of "
+                "the service"
             )
             return
         self.status.update(files=found.count, backlog=found.backlog)
         if not found.count:
-            self.notes.append(
-                "no file is followed: training has written none yet, or smolcluster_log_sources names others"
-            )
+            self.notes.append("no file is followed: training has written none yet, or promtail_sources has other paths")
         for files, text in (
             (
                 [f"{watch.printable(file)} ({watch.printable(why)})" for file, why in found.refused.items()],
@@ -277,6 +275,6 @@ class Status:
                 self.notes.append(f"{text}: {', '.join(files[:SHOWN])}{more}")
         if found.unsaved:
             self.problems.append(
-                f"what was read cannot be kept in {self.layout.data}: {watch.printable(found.unsaved)}. Until this is "
-                "fixed, a restart sends lines again"
+                f"the watcher cannot save in {self.layout.data} how far it has read: {watch.printable(found.unsaved)}. "
+                "Until this is fixed, a restart sends lines again"
             )

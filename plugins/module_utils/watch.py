@@ -9,21 +9,21 @@ import os
 import stat
 from dataclasses import dataclass, field
 
-# Bytes; a report has at most some thousand files.
+# Largest report in bytes; a report lists at most a few thousand files.
 LARGEST = 8 << 20
 
 
 @dataclass
 class Report:
-    """A report; its file belongs to the agent's account, so all of it is only data.
+    """A report. The agent's account can write the file, so its content must not be trusted.
 
     Parameters:
-        count: how many logs are followed.
-        backlog: bytes of these that the agent has not read yet.
-        files: bytes that the agent has read, and size, by path.
+        count: number of logs that are followed.
+        backlog: bytes of these logs that the agent has not read yet.
+        files: bytes that the agent has read, and size of the file, by path.
         refused: why a file is not shipped, by its path.
         left_out: bytes of lines that were too long, by path.
-        unsaved: why the watcher cannot keep what was read; empty when it can.
+        unsaved: why the watcher cannot save how far the files were read; empty when it can.
     """
 
     count: int = 0
@@ -38,13 +38,13 @@ def report(path: str) -> Report | None:
     """The report of this node's watcher.
 
     Parameters:
-        path: its file.
+        path: path of the report.
 
     Returns:
-        None when there is none, or it is not what the watcher writes.
+        None when the file is missing or not a valid report.
     """
     try:
-        # Nothing else than a regular file, which the agent's account may put there, is waited for or followed.
+        # The agent's account may have put a FIFO or a link there: these flags neither wait nor follow.
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(handle, "rb") as file:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
@@ -63,5 +63,5 @@ def report(path: str) -> Report | None:
 
 
 def printable(text: str) -> str:
-    """A text of others for a message: on one line, not long, without what a terminal obeys."""
+    """A text from an untrusted source, safe for a message: on one line, limited in length, no control characters."""
     return "".join(character if character.isprintable() else "?" for character in text[:1024])

@@ -1,6 +1,6 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Ansible module: facts of a host on which Loki and Grafana are to be deployed."""
+"""Ansible module: facts of a host for a deployment of Loki and Grafana."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ DOCUMENTATION = r"""
 module: log_store_info
 short_description: Gather facts of a host for a deployment of Loki and Grafana
 description:
-  - Looks at the system, Docker, the ports and the images in one round trip.
-  - Reads only.
+  - Reads the system, Docker, the ports and the images in one round trip.
+  - It changes nothing.
 author: [SmolCluster contributors (@smolcluster)]
 attributes:
   check_mode: {support: full, description: It never changes anything.}
   diff_mode: {support: none, description: It never changes anything.}
 options:
   project: {description: Name of the compose project., type: str, required: true}
-  project_dir: {description: Folder that the project is to have., type: path, required: true}
-  marker: {description: Name of the file that marks such a folder as ours., type: str, required: true}
+  project_dir: {description: Folder of the project., type: path, required: true}
+  marker: {description: Name of the file that marks the folder as made by this collection., type: str, required: true}
   unit: {description: Path of the systemd unit that the role writes., type: path, required: true}
-  unit_marker: {description: Text that marks such a unit as ours., type: str, required: true}
-  ports: {description: TCP ports that the project is to publish., type: list, elements: int, default: []}
-  addresses: {description: IP addresses that it is to publish them on., type: list, elements: str, default: []}
+  unit_marker: {description: Text that marks the unit as written by this collection., type: str, required: true}
+  ports: {description: TCP ports that the project publishes., type: list, elements: int, default: []}
+  addresses: {description: IP addresses that the ports are published on., type: list, elements: str, default: []}
   images: {description: Names of images that the project needs., type: list, elements: str, default: []}
 """
 EXAMPLES = r"""
-- name: Look at the host
+- name: Read the facts of the host
   smolcluster.logging.log_store_info:
     project: smolcluster-logging
     project_dir: /opt/smolcluster-logging
@@ -42,15 +42,15 @@ distribution: {description: C(ID) of os-release(5)., returned: always, type: str
 release: {description: C(VERSION_ID) of os-release(5)., returned: always, type: str, sample: '13'}
 codename: {description: C(VERSION_CODENAME) of os-release(5)., returned: always, type: str, sample: trixie}
 managed: {description: Whether systemd is the init system; always on a Mac., returned: always, type: bool}
-uid: {description: Number of the account that was asked., returned: always, type: int}
-gid: {description: Number of that account's group., returned: always, type: int}
-home: {description: Home folder of the account that was asked., returned: always, type: str}
+uid: {description: User ID that the module ran with., returned: always, type: int}
+gid: {description: Group ID that the module ran with., returned: always, type: int}
+home: {description: Home folder of that account., returned: always, type: str}
 environment:
-  description: Variables with which Docker's client finds the engine; empty where it finds it by itself.
+  description: Variables that Docker's client needs to find the engine; empty where it needs none.
   returned: always
   type: dict
 docker: {description: Whether a program C(docker) is installed., returned: always, type: bool}
-podman: {description: Whether that program or the engine behind it is Podman., returned: always, type: bool}
+podman: {description: Whether that program is Podman or talks to Podman., returned: always, type: bool}
 snap: {description: Whether that program comes from the snap store., returned: always, type: bool}
 engine:
   description: Version of the running engine; empty when none answers.
@@ -58,33 +58,33 @@ engine:
   type: str
   sample: 26.1.5
 engine_unit:
-  description: System unit that the running engine belongs to; empty when none runs or it belongs to no unit.
+  description: System unit of the running engine; empty when no engine runs or it runs outside a unit.
   returned: always
   type: str
   sample: docker.service
 docker_service:
-  description: State of the unit file of C(docker.service), such as C(enabled) or C(masked); empty when there is none.
+  description: State of the unit file of C(docker.service), such as C(enabled) or C(masked); empty without that unit.
   returned: always
   type: str
   sample: enabled
 compose: {description: Version of the compose plugin; empty without it., returned: always, type: str, sample: 2.26.1}
 deployed: {description: Whether the project has containers., returned: always, type: bool}
 foreign_folder:
-  description: Whether the project's folder holds something, or is no folder, and is not marked as ours.
+  description: Whether the folder exists without this collection's marker and is not empty, or is not a folder.
   returned: always
   type: bool
-folder_error: {description: Why the account cannot look into that folder., returned: always, type: str}
+folder_error: {description: Why the account cannot read that folder; empty when it can., returned: always, type: str}
 unit: {description: 'The role''s systemd unit: C(ours), C(foreign) or C(absent).', returned: always, type: str}
 taken:
-  description: Ports that somebody else than the project listens on, each with its pid and command.
+  description: Ports that a program outside the project listens on, each with its pid and command.
   returned: always
   type: dict
 missing_addresses:
-  description: Which of the addresses the host does not have.
+  description: Those of O(addresses) that the host does not have.
   returned: always
   type: list
   elements: str
-images: {description: Which of the images the engine has., returned: always, type: list, elements: str}
+images: {description: Those of O(images) that the engine has., returned: always, type: list, elements: str}
 """
 
 import os
@@ -100,13 +100,13 @@ OS_RELEASE = Path("/etc/os-release")
 
 
 def output(module: AnsibleModule, *argv: str) -> str:
-    """What a command prints; empty when it fails."""
+    """Standard output of a command; empty when it fails."""
     code, out, _err = module.run_command(list(argv))
     return "" if code else out.strip()
 
 
 def text_of(path: Path) -> str:
-    """Text of a regular file, bytes that are no UTF-8 replaced; empty when it is none (a FIFO would block) or missing.
+    """Text of a regular file, invalid UTF-8 replaced; empty for a missing file or another type (a FIFO would block).
 
     Raises:
         OSError: the file cannot be read.
@@ -115,7 +115,7 @@ def text_of(path: Path) -> str:
 
 
 def os_release() -> dict[str, str]:
-    """Variables of os-release(5); empty where there is none. Python has this of its own since 3.10."""
+    """Variables of os-release(5); empty where the file is missing. Python has a function for this since 3.10."""
     try:
         lines = text_of(OS_RELEASE).splitlines()
     except OSError:
@@ -126,15 +126,15 @@ def os_release() -> dict[str, str]:
 def engine_of(module: AnsibleModule, docker: str) -> str:
     """Version of the engine that answers; empty when none does.
 
-    On a Mac `DOCKER_HOST` becomes its address. What the account has chosen (`docker context use`) is kept to: another
-    engine has other containers. Without a choice it is the first one that answers.
+    On a Mac this sets `DOCKER_HOST` to the address of the engine. Where the account has chosen one (`docker context
+    use`), only that one is tried, because another engine has other containers. Otherwise it is the first that answers.
     """
     version = (docker, "version", "--format", "{{.Server.Version}}")
     if host.SYSTEM != "Darwin":
         return output(module, *version)
     chosen = output(module, docker, "context", "inspect", "--format", "{{.Endpoints.docker.Host}}")
     for address in [chosen, *(darwin.docker_hosts() if chosen == darwin.DOCKER_DEFAULT else [])]:
-        # Colima's is often behind a link of the usual name.
+        # The usual path is often a link to Colima's socket.
         os.environ["DOCKER_HOST"] = (
             "unix://" + os.path.realpath(address[7:]) if address.startswith("unix://") else address
         )
@@ -145,7 +145,7 @@ def engine_of(module: AnsibleModule, docker: str) -> str:
 
 
 def is_podman(module: AnsibleModule, docker: str) -> bool:
-    """Whether a program called docker is Podman's (package podman-docker), or Docker's and talks to Podman's service.
+    """Whether the program docker is Podman (package podman-docker), or Docker's client that talks to Podman's service.
 
     Source: containers/podman, pkg/api/handlers/compat/version.go (component `Podman Engine`).
     """
@@ -154,7 +154,7 @@ def is_podman(module: AnsibleModule, docker: str) -> bool:
 
 
 def docker_service(module: AnsibleModule) -> dict[str, str]:
-    """Properties of the unit docker.service, or of the one that has this name as an alias; empty without systemd."""
+    """Properties of the unit docker.service, or of the unit with this alias; empty without systemd."""
     if host.SYSTEM == "Darwin" or not host.Service.present():
         return {}
     shown = output(module, "systemctl", "show", "docker.service", "--property=Id,ActiveState,UnitFileState")
@@ -175,7 +175,7 @@ def engine_unit(service: dict[str, str]) -> str:
 
 
 def look_into(folder: Path, marker: str) -> tuple[bool, str]:
-    """Whether a folder holds something that is not ours, and why that cannot be seen."""
+    """Whether a folder holds files that this collection did not make, and the error when it cannot be read."""
     try:
         if not os.path.lexists(folder):
             return False, ""
@@ -185,7 +185,7 @@ def look_into(folder: Path, marker: str) -> tuple[bool, str]:
 
 
 def owner_of(unit: Path, marker: str) -> str:
-    """Whose a unit file is: `ours`, `foreign` or `absent`. A link, and a file that cannot be read, is foreign."""
+    """Owner of a unit file: `ours`, `foreign` or `absent`. A link or an unreadable file counts as foreign."""
     try:
         if not stat.S_ISREG(unit.lstat().st_mode):
             return "foreign"
@@ -197,7 +197,7 @@ def owner_of(unit: Path, marker: str) -> str:
 
 
 def has_address(address: str) -> bool:
-    """Whether this host has an IP address: a socket can be bound to it, on a port that the system chooses."""
+    """Whether this host has an IP address: whether a socket can be bound to it, on a port that the system chooses."""
     try:
         with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
             probe.bind((address, 0))
@@ -207,7 +207,7 @@ def has_address(address: str) -> bool:
 
 
 def main() -> None:
-    """Run the module; it has nothing to fail on."""
+    """Run the module; nothing makes it fail."""
     module = AnsibleModule(
         argument_spec={
             "project": {"type": "str", "required": True},
@@ -224,7 +224,7 @@ def main() -> None:
     release = os_release()
     if host.SYSTEM == "Darwin":
         os.environ["PATH"] = darwin.docker_path()
-    # The snap's folder is not in the PATH of every way to become root.
+    # Not every way to become root has the folder of snap in its PATH.
     docker = module.get_bin_path("docker") or module.get_bin_path("docker", opt_dirs=["/snap/bin"])
     engine = engine_of(module, docker) if docker else ""
     service = docker_service(module)

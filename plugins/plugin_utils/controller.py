@@ -19,7 +19,7 @@ PACKAGED_SINCE = {"debian": 13.0, "ubuntu": 22.04}
 
 
 def retention_hours(text: str) -> int | None:
-    """Hours of a retention such as `30d`; none when it is not of that form."""
+    """Hours of a retention such as `30d`; None when it does not have that form."""
     found = re.fullmatch(r"(\d+)([hdw])", text)
     return int(found[1]) * HOURS[found[2]] if found else None
 
@@ -31,11 +31,11 @@ def parse_address(text: str) -> Address:
         text: an IPv4 or IPv6 address, the latter with or without brackets, or `localhost`, which is 127.0.0.1.
 
     Returns:
-        The address; of an IPv4 address that is written as IPv6 (`::ffff:192.0.2.1`) the IPv4 one.
+        The address; for an IPv4 address that is written as IPv6 (`::ffff:192.0.2.1`) the IPv4 one.
 
     Raises:
-        ValueError: Docker cannot publish a port on it; says why. Compose takes a host name for every address when it
-            stands in `host_ip` (tried with 2.26), and refuses the file when it stands in a short port.
+        ValueError: Docker cannot publish a port on it; the text says why. A host name is refused, too: in `host_ip`
+            Compose treats it as "every address" (tried with 2.26), and in a short port it refuses the file.
     """
     plain = text[1:-1] if re.fullmatch(r"\[.*:.*\]", text := str(text)) else text
     try:
@@ -47,7 +47,7 @@ def parse_address(text: str) -> Address:
             raise ValueError("that address is valid on one network interface only")
         address = address.ipv4_mapped or address
     if address.is_multicast or str(address) == "255.255.255.255":
-        raise ValueError("that address stands for many hosts")
+        raise ValueError("that is a multicast or broadcast address")
     return address
 
 
@@ -58,9 +58,9 @@ def listen_address(text: str) -> dict[str, Any]:
         text: see `parse_address`.
 
     Returns:
-        `bind`: addresses that Docker is to publish a port on. `::` is every address of both kinds, as elsewhere, while
-        Docker takes it for those of IPv6 alone (tried with 26.1). `url`: host for a URL by which the host itself
-        reaches it. Both are empty when the address cannot be used; `problems` says so before they are.
+        `bind`: addresses that Docker publishes a port on. `::` means every address, IPv4 and IPv6, as in other
+        programs; Docker on its own reads it as IPv6 only (tried with 26.1). `url`: host part of a URL at which the
+        host itself reaches the port. Both are empty when the address cannot be used; `problems` reports that first.
     """
     try:
         address = parse_address(text)
@@ -72,7 +72,7 @@ def listen_address(text: str) -> dict[str, Any]:
 
 
 def is_loopback(text: str) -> bool:
-    """Whether only this host reaches an address to listen on; false when it cannot be read."""
+    """Whether only this host can reach an address to listen on; False when it is not a valid address."""
     try:
         return parse_address(text).is_loopback
     except ValueError:
@@ -108,13 +108,13 @@ def address_problems(listen: dict[str, str], missing: list[str]) -> list[str]:
 
 
 def port_problems(ports: dict[str, Any]) -> list[str]:
-    """What is wrong with the ports themselves, whoever has them.
+    """What is wrong with the values of the ports, whether or not they are in use.
 
     Parameters:
-        ports: port by the variable that sets it, as the user has written it.
+        ports: port by the variable that sets it, as the user wrote it.
     """
     problems = [
-        f"{variable} is '{port}'; it is a whole number from 1 to 65535"
+        f"{variable} is '{port}'; it must be a whole number from 1 to 65535"
         for variable, port in ports.items()
         if not re.fullmatch(r"[1-9][0-9]{0,4}", str(port)) or int(port) > 65535
     ]
@@ -122,7 +122,7 @@ def port_problems(ports: dict[str, Any]) -> list[str]:
     for variable, port in ports.items():
         by_port.setdefault(str(port), []).append(variable)
     return problems + [
-        f"{' and '.join(variables)} are both {port}. Give each a port of its own"
+        f"{' and '.join(variables)} are both {port}. Give each its own port"
         for port, variables in by_port.items()
         if len(variables) > 1
     ]
@@ -135,7 +135,9 @@ def image_problems(images: list[dict[str, str]]) -> list[str]:
         if image["file"] and not Path(image["file"]).expanduser().is_file():
             problems.append(f"{image['name']}: there is no image file {image['file']} on the control node")
         if image["file"] and image["digest"]:
-            problems.append(f"{image['name']}: a digest is for images that are pulled; remove it, or the image file")
+            problems.append(
+                f"{image['name']}: a digest works only for an image that is pulled. Remove the digest or the image file"
+            )
         if image["digest"] and not re.fullmatch(r"sha256:[0-9a-f]{64}", image["digest"]):
             problems.append(
                 f"{image['name']}: '{image['digest']}' is not a digest. Write it as sha256: and 64 digits from 0 to f"
@@ -144,12 +146,12 @@ def image_problems(images: list[dict[str, str]]) -> list[str]:
 
 
 def setting_problems(settings: dict[str, Any]) -> list[str]:
-    """What is wrong with the role's variables, before anybody looks at the host."""
+    """What is wrong with the role's variables, whatever the host is."""
     problems = []
     hours = retention_hours(str(settings["retention"]))
     if hours is None or hours < HOURS["d"]:
         problems.append(
-            f"docker_loki_grafana_retention is '{settings['retention']}'; Loki keeps lines for 24 hours at least. "
+            f"docker_loki_grafana_retention is '{settings['retention']}'; the minimum is 24 hours. "
             "Write it as 30d, 4w or 720h"
         )
     if settings["docker_source"] not in ("distribution", "docker", "present"):
@@ -165,30 +167,30 @@ def setting_problems(settings: dict[str, Any]) -> list[str]:
 
 
 def client_problems(host: dict[str, Any]) -> list[str]:
-    """Programs that answer to the name docker and that this role cannot use.
+    """Programs named docker that this role cannot use.
 
-    Sources: docker_compose_v2 does not work with Podman (ansible-collections/community.docker#891); the snap sees
-    no folder outside of home folders (canonical/docker-snap#188).
+    Sources: docker_compose_v2 does not work with Podman (ansible-collections/community.docker#891); Docker from the
+    snap store has no access to folders outside home folders (canonical/docker-snap#188).
     """
     if host["podman"]:
         return [
-            "the program docker of this host leads to Podman, which this role cannot use. Install Docker with its "
-            "compose plugin instead (remove podman-docker first), or take another host as the controller"
+            "the command docker on this host runs Podman, which this role cannot use. Install Docker with its compose "
+            "plugin instead (remove podman-docker first), or use another host as the controller"
         ]
     if host["snap"]:
         return [
-            "Docker comes from the snap store on this host and sees no folder outside of home folders, so this role "
-            "cannot use it. Remove it (`snap remove docker`) and run again, or take another host as the controller"
+            "Docker on this host comes from the snap store and has access to home folders only, so this role cannot "
+            "use it. Remove it (`snap remove docker`) and run again, or use another host as the controller"
         ]
     return []
 
 
 def macos_problems(settings: dict[str, Any], host: dict[str, Any]) -> list[str]:
-    """What prevents a deployment on a Mac, where Docker runs in a virtual machine of one account, never installed."""
+    """What prevents a deployment on a Mac. Docker must run there already, in a virtual machine of one account."""
     if host["uid"] == 0:
         return [
-            "Docker on a Mac belongs to the account that has started it, not to root. Set ansible_become: false for "
-            "this host in the inventory, and ansible_user to that account"
+            "Docker on a Mac belongs to the account that started it, not to root. Set ansible_become: false for this "
+            "host in the inventory, and ansible_user to that account"
         ]
     problems = client_problems(host)
     found = tuple(int(part) for part in re.findall(r"\d+", host["compose"])[:2])
@@ -200,25 +202,25 @@ def macos_problems(settings: dict[str, Any], host: dict[str, Any]) -> list[str]:
     elif not host["engine"]:
         problems.append(
             "Docker does not answer on this Mac. Start Docker Desktop (`open -a Docker`), OrbStack (`orb start`) or "
-            "Colima (`colima start`) as the account that Ansible connects as, and let it start at login"
+            "Colima (`colima start`) as the account that Ansible uses, and make it start at login"
         )
     elif found < COMPOSE_FLOOR:
         problems.append(
-            f"Docker's compose plugin is {host['compose'] or 'missing'}, 2.18 or newer is needed. `brew install "
-            "docker-compose` installs it; it says what to add to ~/.docker/config.json"
+            f"Docker's compose plugin is {host['compose'] or 'missing'}, but 2.18 or newer is needed. `brew install "
+            "docker-compose` installs it, and prints what to add to ~/.docker/config.json"
         )
-    # What the engines share with their virtual machines unless told otherwise.
+    # What the engines share with their virtual machines by default.
     shared = [host["home"]] if "colima" in host["environment"].get("DOCKER_HOST", "") else ["/Users", "/Volumes"]
     if not any(Path(settings["project_dir"]).is_relative_to(folder) for folder in shared):
         problems.append(
-            f"containers on this Mac see folders below {' and '.join(shared)} only. Set "
+            f"containers on this Mac have access only to folders below {' and '.join(shared)}. Set "
             f"docker_loki_grafana_project_dir: {host['home']}/smolcluster-logging for this host"
         )
     return problems
 
 
 def missing_docker_problems(source: str, host: dict[str, Any]) -> list[str]:
-    """What keeps the role from installing Docker on a Linux host without it."""
+    """Why the role cannot install Docker on a Linux host that has none."""
     name = f"{host['distribution']} {host['release']}"
     if source == "present":
         return [
@@ -234,26 +236,26 @@ def missing_docker_problems(source: str, host: dict[str, Any]) -> list[str]:
         ]
     if not host["managed"]:
         return [
-            "Docker is missing, and without systemd this role cannot start what it would install. Install Docker with "
-            "its compose plugin and start it (`docker info` must succeed)"
+            "Docker is missing, and this role cannot start it after an installation because this host has no systemd. "
+            "Install Docker with its compose plugin and start it (`docker info` must succeed)"
         ]
     return []
 
 
 def docker_problems(source: str, host: dict[str, Any]) -> list[str]:
-    """What is wrong with Docker on a Linux host: another program, too old, stopped, or missing and not installable."""
+    """What is wrong with Docker on a Linux host: not Docker, too old, stopped, or missing and not installable."""
     if problems := client_problems(host):
         return problems
     if not host["docker"]:
         return missing_docker_problems(source, host)
     if not host["compose"]:
         return [
-            "Docker is there without its compose plugin, and this role does not change an installed Docker. Install "
-            "the plugin's package: docker-compose-plugin (Docker's own), docker-compose-v2 (Ubuntu) or docker-compose "
-            "(Debian 13)"
+            "Docker is installed without its compose plugin, and this role does not change an installed Docker. "
+            "Install the plugin's package: docker-compose-plugin (from Docker), docker-compose-v2 (Ubuntu) or "
+            "docker-compose (Debian 13)"
         ]
     if tuple(int(part) for part in re.findall(r"\d+", host["compose"])[:2]) < COMPOSE_FLOOR:
-        return [f"the compose plugin is {host['compose']}, 2.18 or newer is needed. Upgrade it"]
+        return [f"the compose plugin is {host['compose']}, but 2.18 or newer is needed. Upgrade it"]
     if host["engine"] or (host["managed"] and host["docker_service"] == "enabled"):
         return []
     if host["docker_service"]:
@@ -263,8 +265,8 @@ def docker_problems(source: str, host: dict[str, Any]) -> list[str]:
             "this host uses (`docker info` must succeed)"
         ]
     return [
-        "Docker is installed but does not answer, and this host has no unit docker.service. Start the engine the way "
-        "this host does (`docker info` must succeed)"
+        "Docker is installed but does not answer, and this host has no unit docker.service. Start the engine as usual "
+        "on this host (`docker info` must succeed)"
     ]
 
 
@@ -282,12 +284,12 @@ def problems(settings: dict[str, Any], host: dict[str, Any]) -> list[str]:
     if host["system"] == "Darwin":
         found += macos_problems(settings, host)
     elif host["system"] != "Linux":
-        message = f"this role supports Linux and macOS, not {host['system']}. Take another host as the controller"
+        message = f"this role supports Linux and macOS, not {host['system']}. Use another host as the controller"
         return [*found, message]
     elif host["uid"] != 0:
-        # Nothing else that an account without rights has seen is worth a message.
+        # An account other than root sees too little of the host for any further check.
         message = (
-            f"this role needs root on this host, and Ansible works there with user number {host['uid']}. Remove "
+            f"this role needs root on this host, but Ansible runs there with user ID {host['uid']}. Remove "
             "ansible_become: false and ansible_become_user for this host (add --ask-become-pass if sudo asks for a "
             "password)"
         )
@@ -308,6 +310,7 @@ def problems(settings: dict[str, Any], host: dict[str, Any]) -> list[str]:
         found.append(f"{settings['unit']} exists and was not created by this collection. Move it away")
     for variable, port in settings["ports"].items():
         if holder := host["taken"].get(str(port)):
-            who = f"{holder['command']} (pid {holder['pid']})" if holder["pid"] else "a program that is not visible"
-            found.append(f"port {port} is taken by {who}. End that program, or set {variable} to a free port")
+            unseen = "a program that this account cannot see"
+            who = f"{holder['command']} (pid {holder['pid']})" if holder["pid"] else unseen
+            found.append(f"port {port} is taken by {who}. Stop that program, or set {variable} to a free port")
     return found

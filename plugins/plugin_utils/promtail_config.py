@@ -1,6 +1,6 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""From log sources to Promtail's scrape configs: the one place that knows Promtail's stages."""
+"""Turn log sources into Promtail's scrape configs: the only place that knows Promtail's stages."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ STAGES = frozenset(
     "multiline non_indexed_labels output pack regex replace sampling static_labels structured_metadata template tenant "
     "timestamp".split()
 )
-# An entry is held back this long for the lines that belong to it. Every file with lines costs a timer of this period.
+# How long an entry waits for further lines that belong to it. Every file with lines costs a timer with this period.
 MULTILINE_WAIT = "50ms"
-# Longest entry: a traceback through deep frameworks has some hundred lines.
+# Largest number of lines of an entry: a traceback through deep frameworks has a few hundred lines.
 MULTILINE_LINES = 1000
 
 
 def level_template(words: dict[str, str]) -> str:
-    """Go template that makes a level upper case and replaces other words for it."""
+    """Go template that converts a level to upper case and replaces other names of levels.
+
+    Parameters:
+        words: level by its other name.
+    """
     text = "{{ $level }}"
     for word, level in words.items():
         text = f'{{{{ if eq $level "{word}" }}}}{level}{{{{ else }}}}{text}{{{{ end }}}}'
@@ -42,7 +46,7 @@ def preset_stages(preset: dict[str, Any], zone: str, copies: str) -> list[dict[s
         timestamp["fallback_formats"] = others
     stages: list[dict[str, Any]] = [
         {"decolorize": None},
-        # A progress bar is one line with many carriage returns; what the terminal showed last is kept.
+        # A progress bar is one line with many carriage returns; only what the terminal showed last is kept.
         {"replace": {"expression": r"^(.*\r)[^\r]", "replace": ""}},
         {
             "multiline": {
@@ -72,11 +76,11 @@ def preset_stages(preset: dict[str, Any], zone: str, copies: str) -> list[dict[s
 def scrape_configs(
     sources: list[dict[str, Any]], presets: list[dict[str, Any] | None], node: str, zone: str, copies: str
 ) -> list[dict[str, Any]]:
-    """Turn log sources into Promtail's scrape configs, one a source.
+    """Turn log sources into Promtail's scrape configs, one per source.
 
     Parameters:
         sources: log sources.
-        presets: preset of each; none where the format is a list of Promtail's stages.
+        presets: preset of each source; None where the format is a list of Promtail's stages.
         node: value of the label `node`.
         zone: IANA name of the time zone of lines without one, or `Local`.
         copies: folder of the watcher's copies, which the agent reads instead of the paths themselves.

@@ -1,6 +1,6 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Regular expressions of Go (RE2) for Python's `re`, as far as both mean the same.
+"""Convert regular expressions of Go (RE2) to Python's `re`, where both mean the same.
 
 Source: https://github.com/google/re2/wiki/Syntax; Python's `re`.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-# Both know them, on text and with Python's flag ASCII.
+# Both know these with the same meaning, on text and with Python's flag ASCII.
 ESCAPES = frozenset("dDwWsSbBAtnrfva")
 POSIX = {
     "alnum": "0-9A-Za-z",
@@ -30,7 +30,7 @@ POSIX = {
 
 
 class _UnknownError(Exception):
-    """Something that Python's `re` does not have, or reads in another way."""
+    """Something that Python's `re` does not have, or reads differently."""
 
 
 def to_python(expression: str) -> str | None:
@@ -40,7 +40,7 @@ def to_python(expression: str) -> str | None:
         expression: an expression of Go's package regexp.
 
     Returns:
-        None where it cannot be said with certainty; the expression may be right for Go all the same.
+        None where the meaning in Python is not certain; the expression may still be valid for Go.
     """
     try:
         text = _translated(expression)
@@ -69,7 +69,7 @@ def _translated(expression: str) -> str:
             position += named.end()
             continue
         if flags := re.match(r"\(\?([a-zA-Z-]*)([:)])", expression[position:]):
-            # Python has flags without a group at the beginning only, and none that turns one off there.
+            # Python allows flags without a group only at the beginning, and cannot turn a flag off there.
             if "U" in flags[1] or (flags[2] == ")" and (position or "-" in flags[1])):
                 raise _UnknownError(flags[0])
             text += flags[0]
@@ -118,7 +118,7 @@ def _class(expression: str, position: int) -> tuple[str, int]:
             text += POSIX[posix[1]]
             position += posix.end()
         else:
-            # To Python a bracket, or two of these, may come to mean more.
+            # In Python a bracket, or two of the other characters, may get another meaning in a later version.
             text += f"\\{character}" if character in "[]&~|" else character
             position += 1
         first = False

@@ -1,6 +1,6 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What a user says about logs: sources and format presets, their contract and what follows from them.
+"""Log sources and format presets as users write them: checks, and values derived from them.
 
 docs/sources.md describes every key with examples; a unit test compares the keys.
 """
@@ -18,7 +18,7 @@ from ansible_collections.smolcluster.logging.plugins.module_utils import globs
 from ansible_collections.smolcluster.logging.plugins.plugin_utils import promtail_config
 
 SOURCE_KEYS = {"name", "paths", "format", "labels", "exclude", "follow", "owner", "mode", "timezone"}
-# Keys of a format preset and whether each is required. A preset says what a line is, not how an agent parses it.
+# Keys of a format preset and whether each is required. A preset describes a line, not how an agent parses it.
 PRESET_KEYS = {
     "entry_start": True,
     "pattern": True,
@@ -32,12 +32,12 @@ LABEL = r"[a-zA-Z_][a-zA-Z0-9_]*"
 
 
 def load_presets(folder: str) -> dict[str, dict[str, Any]]:
-    """Format presets of a folder, by the names of their files without `.yml`."""
+    """Format presets in a folder, by file name without `.yml`."""
     return {path.stem: yaml.safe_load(path.read_text("utf-8")) for path in sorted(Path(folder).glob("*.yml"))}
 
 
 def preset_of(source: dict[str, Any], folder: str) -> dict[str, Any] | None:
-    """Preset of a source: one by name, or one written in the source; none where the format is an agent's own stages.
+    """Preset of a source, by name or written in the source; None where the format is a list of an agent's own stages.
 
     Parameters:
         source: a log source.
@@ -50,18 +50,18 @@ def preset_of(source: dict[str, Any], folder: str) -> dict[str, Any] | None:
 
 
 def sample_of(source: dict[str, Any], folder: str) -> str:
-    """A line of a source in the notation of Python's logging.Formatter; the bare message where no preset says more."""
+    """Format of a source's lines for Python's logging.Formatter; only the message for a source without a preset."""
     preset = preset_of(source, folder)
     return str(preset["sample"]) if preset else "%(message)s"
 
 
 def is_zone(name: Any) -> bool:
-    """Whether a text is `Local` or the name of a time zone; true without zone data, where the agent checks."""
+    """Whether a text is `Local` or the name of a time zone. True without zone data here: the agent checks it then."""
     return name == "Local" or name in (zoneinfo.available_timezones() or {name})
 
 
 def groups(pattern: Any) -> set[str]:
-    """Names of the groups of a regular expression in RE2's notation."""
+    """Names of the groups of a regular expression (RE2)."""
     return set(re.findall(r"\(\?P?<(\w+)>", str(pattern or "")))
 
 
@@ -90,16 +90,14 @@ def preset_problems(preset: dict[str, Any]) -> list[str]:
     if "time" not in groups(preset["pattern"]):
         problems.append("format: pattern has no group (?P<time>…)")
     if absent := sorted(set(preset["labels"]) - named):
-        problems.append(f"format: labels names {', '.join(absent)}, and no group of a pattern is called so")
+        problems.append(f"format: labels has {', '.join(absent)}, but no group of a pattern has this name")
     return problems
 
 
 def source_problems(sources: Any, presets: list[str]) -> list[str]:
-    """What is wrong with `smolcluster_log_sources`; each text names the entry and the way out."""
+    """Problems of `promtail_sources`; each text names the entry and the way out."""
     if not isinstance(sources, list) or not sources:
-        return [
-            "smolcluster_log_sources is empty; name at least one source, or remove the variable to get SmolCluster's"
-        ]
+        return ["promtail_sources is empty. Add at least one source, or remove the variable to use SmolCluster's"]
     problems = []
     names = [source.get("name") for source in sources if isinstance(source, dict)]
     for number, source in enumerate(sources, 1):
@@ -127,15 +125,15 @@ def source_problems(sources: Any, presets: list[str]) -> list[str]:
 
 
 def name_of_source_problems(source: dict[str, Any]) -> list[str]:
-    """What is wrong with the name of a source, which becomes the name of a folder on the node."""
+    """Problems of the name of a source, which is also the name of a folder on the node."""
     name = source["name"]
     if not isinstance(name, str) or name in (".", "..") or len(urllib.parse.quote(name, safe="")) > 200:
-        return ["the name must be a text of at most 200 characters (others than ASCII count more), and not . or .."]
+        return ["the name must be a text of at most 200 characters (non-ASCII characters count more), and not . or .."]
     return []
 
 
 def pattern_problems(source: dict[str, Any]) -> list[str]:
-    """What is wrong with the patterns of a source."""
+    """Problems of the patterns of a source."""
     problems = []
     paths = source.get("paths")
     patterns = [path for path in paths if isinstance(path, str)] if isinstance(paths, list) else []
@@ -146,7 +144,7 @@ def pattern_problems(source: dict[str, Any]) -> list[str]:
         try:
             globs.check(pattern)
         except globs.PatternError as error:
-            problems.append(f"the pattern {pattern} cannot be read: {error}")
+            problems.append(f"the pattern {pattern} is not valid: {error}")
     follow = source.get("follow", [])
     if not isinstance(follow, list) or not all(str(folder).startswith("/") for folder in follow):
         problems.append("follow must be a list of absolute paths of folders")
@@ -154,26 +152,26 @@ def pattern_problems(source: dict[str, Any]) -> list[str]:
 
 
 def folder_problems(source: dict[str, Any]) -> list[str]:
-    """What is wrong with how a source wants missing folders to be made."""
+    """Problems of the owner and mode that a source sets for missing folders."""
     problems = []
     owner, mode = source.get("owner"), source.get("mode")
     if owner is not None and not (isinstance(owner, str) and re.fullmatch(r"[^\s:/]+", owner)):
         problems.append("owner must be the name of an account")
     if mode is not None and not (isinstance(mode, str) and re.fullmatch(r"[0-3]?[0-7]{3}", mode)):
-        problems.append("mode must be permission bits in octal and in quotes, such as '1777'")
+        problems.append("mode must be permission bits in octal, in quotes, such as '1777'")
     return problems
 
 
 def source_folders(sources: list[dict[str, Any]]) -> list[dict[str, str]]:
-    """Folders that the paths of sources begin with, before the first wildcard; see module_utils/source_folders.py.
+    """Folders of sources: the part of each path before the first wildcard; see module_utils/source_folders.py.
 
-    What lies below a folder of `follow` may be a link of training, and is training's to make.
+    Below a folder of `follow`, training may have created links, so nothing is created there.
 
     Parameters:
-        sources: entries of `smolcluster_log_sources`.
+        sources: log sources.
 
     Returns:
-        `path` and, where a source says so, `owner` and `mode`; the first source that names a folder counts.
+        `path` and, if the source sets them, `owner` and `mode`; for a folder of several sources, the first one counts.
     """
     found: dict[str, dict[str, str]] = {}
     for source in sources:

@@ -8,5 +8,5 @@ import re
 
 
 def numbers(version: str) -> tuple[int, ...]:
-    """Version as numbers, for comparison; empty when it is none."""
+    """Version as numbers, for comparison; empty when the text is not a version."""
     return tuple(int(part) for part in version.split(".")) if re.fullmatch(r"\d+(\.\d+)+", version) else ()

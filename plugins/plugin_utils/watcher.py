@@ -1,8 +1,8 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Settings of the program that watches the log files (roles/agent/files/watcher.py), and how its copies are found.
+"""Settings of the program that watches the log files (roles/agent/files/watcher.py), and the paths of its copies.
 
-The agent reads no path of a source. It reads copies in a folder of the watcher: `FOLDER/SOURCE/PATH`.
+The agent does not read the paths of a source. It reads copies in a folder of the watcher: `FOLDER/SOURCE/PATH`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from ansible_collections.smolcluster.logging.plugins.module_utils import globs
 from ansible_collections.smolcluster.logging.plugins.plugin_utils import re2
 
-# Keys of a source that the watcher needs as they are.
+# Keys of a source that the watcher needs unchanged.
 KEYS = ("name", "paths", "exclude", "follow")
 
 
@@ -35,23 +35,23 @@ def copy_patterns(source: dict[str, Any], folder: str) -> list[str]:
 
 
 def escaped(name: str) -> str:
-    """A name of a pattern for the copies: one without wildcards as it is, else any name."""
+    """Pattern for a name in the path of a copy: the name itself where it has no wildcards, else `*`."""
     exact = globs.plain(name)
     return "*" if exact is None else re.sub(r"([\\*?\[\]{}])", r"\\\1", exact)
 
 
 def path_expression(folder: str, rest: str = ".*") -> str:
-    """Regular expression (RE2) of a copy, with the log's own path as the group `filename`.
+    """Regular expression (RE2) for the path of a copy, with the path of the log itself as the group `filename`.
 
     Parameters:
         folder: the watcher's folder of copies.
-        rest: expression of the path after its first slash.
+        rest: expression for the log's path after its first slash.
     """
     return rf"^{re.escape(folder)}/[^/]+(?P<filename>/{rest})$"
 
 
 def first_lines(stages: list[dict[str, Any]]) -> list[str]:
-    """Expressions of the lines that begin an entry, from the multiline stages of a pipeline and of those inside it."""
+    """Expressions for the first line of an entry, from the multiline stages of a pipeline, nested stages included."""
     found = []
     for stage in stages:
         for name, options in stage.items():
@@ -63,9 +63,9 @@ def first_lines(stages: list[dict[str, Any]]) -> list[str]:
 
 
 def with_path(stages: list[dict[str, Any]], folder: str) -> list[dict[str, Any]]:
-    """A user's pipeline stages, and such that give lines the log's own path as the label `filename`.
+    """A user's pipeline stages, with stages added that set the label `filename` to the path of the log itself.
 
-    The state of a multiline stage is kept by labels, so the label is changed behind the last one.
+    A multiline stage keeps its state by labels, so the label is changed after the last multiline stage.
     """
     at = 1 + max((number for number, stage in enumerate(stages) if first_lines([stage])), default=-1)
     own = [

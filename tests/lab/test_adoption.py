@@ -54,7 +54,7 @@ def test_failed_switch_over_a_masked_unit_leaves_the_mask(lab: Lab, tmp_path):
     mask(lab)
     play = lab.play("site.yml", *ONE, promtail_adopt=True, **release(tmp_path, "9.9.3", DUMMY.encode()))
     assert play.code != 0
-    assert "nothing ran before and nothing was left running" in text_of(play)
+    assert "no agent ran before, and none runs now" in text_of(play)
     assert lab.on(MINI, f"readlink {UNIT}; ls {UNIT}*; {OPEN}").split() == ["/dev/null", UNIT]
     assert lab.on(MINI, "systemctl show promtail --property=LoadState --value") == "masked"
 
@@ -64,7 +64,7 @@ def test_masked_unit_is_adopted_and_kept_as_a_link(lab: Lab):
     mask(lab)
     play = lab.play("site.yml", *ONE)
     assert play.code != 0
-    assert f"{UNIT} exists already and was not made by this collection; set promtail_adopt" in text_of(play)
+    assert f"{UNIT} exists already and was not created by this collection. Set promtail_adopt" in text_of(play)
     lab.deploy(*ONE, promtail_adopt=True)
     assert lab.on(MINI, f"readlink {UNIT}.before-smolcluster; {OPEN}") == "/dev/null"
     assert lab.agent_pid(MINI) != "0"
@@ -121,10 +121,10 @@ def test_package_with_the_unit_is_named_at_adoption(lab: Lab):
     try:
         play = lab.play("site.yml", *ONE)
         assert play.code != 0
-        assert f"{UNIT} exists already and was not made by this collection (package promtail-by-hand)" in text_of(play)
+        assert f"{UNIT} exists already and was not created by this collection (package promtail-by-hand)" in text_of(play)
         play = lab.deploy(*ONE, promtail_adopt=True)
-        assert "the package promtail-by-hand has a service of this name" in text_of(play)
-        assert "`apt-get remove promtail-by-hand` on this host, and run this again" in text_of(play)
+        assert "the package promtail-by-hand has a service with the same name" in text_of(play)
+        assert "`apt-get remove promtail-by-hand` on this host, then run this again" in text_of(play)
     finally:
         lab.on(MINI, "dpkg --remove promtail-by-hand")
     # It took the collection's unit with it.
@@ -181,6 +181,6 @@ def test_message_ends_with_the_panic_and_says_that_the_old_agent_dies_too(lab: L
     finally:
         lab.on(mini, f"mv /root/promtail $(readlink -f {program}); systemctl restart promtail")
     assert play.code != 0
-    assert "the agent that ran before was restored but dies again" in text_of(play)
+    assert "the agent that ran before was restored but fails again" in text_of(play)
     message = play.output[play.output.index("Last log lines") :].partition("PLAY RECAP")[0].rstrip(' \n}"')
     assert message.endswith("panic: label value is not valid UTF-8"), message

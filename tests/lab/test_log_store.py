@@ -131,9 +131,7 @@ def test_podman_under_the_name_of_docker(lab: Lab):
     script = '#!/bin/sh\nif [ "$1" = --version ]; then echo podman version 5.4.2; else exit 125; fi\n'
     lab.on(CONTROLLER, "cat > /usr/local/bin/docker; chmod 0755 /usr/local/bin/docker", data=script)
     try:
-        refused(
-            lab.play("site.yml", *ONE), CONTROLLER.name, "leads to Podman", "Install Docker with its compose plugin"
-        )
+        refused(lab.play("site.yml", *ONE), CONTROLLER.name, "runs Podman", "Install Docker with its compose plugin")
     finally:
         lab.on(CONTROLLER, "rm /usr/local/bin/docker")
 

@@ -176,13 +176,13 @@ TRAPS = {
     ),
     "platform of another system": (
         {"promtail_platform": "darwin-arm64"},
-        "promtail_platform is darwin-arm64, and this host runs Linux",
-        "Remove it",
+        "promtail_platform is darwin-arm64, but this host runs Linux",
+        "Remove the variable",
     ),
     "name that only SSH knows": (
         {"smolcluster_address": "head"},
         "cannot resolve head, the name of Loki's machine",
-        "Set smolcluster_address on the controller",
+        "Set smolcluster_address of the controller",
     ),
     "mDNS name": (
         {"promtail_loki_url": "http://head.local:3100"},

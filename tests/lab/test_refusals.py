@@ -16,7 +16,7 @@ SOURCE = {"name": "train", "paths": ["/srv/train.log"], "labels": {"job": "train
 # What is given, and what the message has to name: the cause, and a word of the way out.
 AGENT = {
     "no Loki address": ({"promtail_loki_url": ""}, "no usable Loki address", "smolcluster_address"),
-    "no sources": ({"smolcluster_log_sources": []}, "smolcluster_log_sources is empty", "name at least one"),
+    "no sources": ({"promtail_sources": []}, "promtail_sources is empty", "Add at least one"),
     "unknown format": ({"promtail_sources": [SOURCE | {"format": "glog"}]}, "unknown format glog", "presets are"),
     "unknown stage": (
         {"promtail_sources": [SOURCE | {"format": [{"regexp": {"expression": "x"}}]}]},
@@ -46,7 +46,7 @@ AGENT = {
     ),
 }
 STORE = {
-    "retention under a day": ({"docker_loki_grafana_retention": "23h"}, "24 hours at least", "30d"),
+    "retention under a day": ({"docker_loki_grafana_retention": "23h"}, "the minimum is 24 hours", "30d"),
     "retention without a unit": ({"docker_loki_grafana_retention": "thirty"}, "'thirty'", "30d"),
     "default password on the network": (
         {
@@ -93,7 +93,7 @@ STORE = {
             "docker_loki_grafana_grafana_port": "3100",
         },
         "docker_loki_grafana_loki_port and docker_loki_grafana_grafana_port are both 3100",
-        "a port of its own",
+        "Give each its own port",
     ),
     "no rights": ({"ansible_become": False}, "this role needs root on this host", "Remove ansible_become: false"),
 }

@@ -49,4 +49,4 @@ def test_a_missing_python_is_named(lab: Lab):
     play = lab.play("site.yml", *ONE, ansible_python_interpreter="/usr/bin/python3.99")
     said = " ".join(play.output.split())
     assert play.code != 0
-    assert "Install Python 3.9 or newer on this host, or name the one that it has by ansible_python_interpreter" in said
+    assert "Install Python 3.9 or newer on this host, or set ansible_python_interpreter to the one that it has" in said

@@ -62,7 +62,7 @@ def test_unit_of_somebody_else_stays(lab: Lab):
     play = lab.play("site.yml", "--tags", "promtail", "--limit", mini.name)
     assert play.code != 0
     assert play.changed() == 0
-    assert "set promtail_adopt: true to replace it" in " ".join(play.output.split())
+    assert "Set promtail_adopt: true to replace it" in " ".join(play.output.split())
     play = lab.play("playbooks/uninstall.yml", "--tags", "promtail", "--limit", mini.name)
     assert play.code == 0, play.output
     assert "ExecStart=/bin/true" in lab.on(mini, f"cat {unit}")

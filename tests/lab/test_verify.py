@@ -107,7 +107,7 @@ def test_missing_parents_in_a_home_belong_to_its_owner(smol: Lab):
     folder = f"{HOME}/logging/cluster-logs"
     wanted = source(f"{folder}/worker-*.log")
     code, text = verify(smol, **wanted)
-    assert (code, f"not probed: the folder {folder} is not there" in text) == (0, True), text
+    assert (code, f"not probed: the folder {folder} is missing" in text) == (0, True), text
     assert smol.on(MINI, f"ls -d {HOME}; true") == ""
 
     shown = smol.deploy("--tags", "promtail", "--limit", MINI.name, "--check", "--diff", **wanted)
@@ -130,8 +130,8 @@ def test_folder_of_an_obstacle_is_refused_and_the_agent_runs_on(smol: Lab):
     smol.on(MINI, "touch /srv/smol/file")
     pid = smol.agent_pid(MINI)
     for wanted, words in (
-        (source("/srv/smol/file/*.log"), "/srv/smol/file is there and is no folder"),
-        (source("/srv/smol/new/*.log", owner="nosuchuser"), "and there is no such account here"),
+        (source("/srv/smol/file/*.log"), "/srv/smol/file exists but is not a folder"),
+        (source("/srv/smol/new/*.log", owner="nosuchuser"), "but this node has no such account"),
     ):
         play = smol.play("site.yml", "--tags", "promtail", "--limit", MINI.name, **wanted)
         assert play.code != 0
@@ -178,7 +178,7 @@ def test_file_in_a_format_of_its_own_is_proven_without_a_line_of_ours(smol: Lab)
     smol.on(MINI, "rm /srv/smol/metrics.jsonl")
     code, text = verify(smol, **wanted)
     assert code == 0, text
-    assert "not probed: the path names one file, which is training's" in text
+    assert "not probed: the path names one file, and only training writes to it" in text
     assert "Paths: 0 proven, 1 not probed, 0 failed" in text
 
 
@@ -188,7 +188,7 @@ def test_path_that_the_agent_does_not_watch_fails_without_a_false_cause(smol: La
     assert code != 0
     assert "20/20" in text
     assert "the agent does not follow /srv/smol/worker-verify-" in text
-    assert "nothing about that file was found there" in text
+    assert "shipped say nothing about that file" in text
     assert "watchConfig" not in text
     assert smol.on(MINI, "ls /srv/smol") == ""
 

@@ -71,7 +71,7 @@ def test_mac_needs_a_running_engine_its_own_account_and_a_folder_at_home():
     assert problems(MAC, project_dir="/Volumes/ssd/logging") == []
     colima = MAC | {"environment": {"DOCKER_HOST": "unix:///Users/smol/.colima/default/docker.sock"}}
     assert problems(colima, project_dir=home) == []
-    assert "see folders below /Users/smol only" in problems(colima, project_dir="/Volumes/ssd/logging")[0]
+    assert "only to folders below /Users/smol. " in problems(colima, project_dir="/Volumes/ssd/logging")[0]
     for compose in ("", "2.17.3"):
         assert "brew install docker-compose" in problems(MAC | {"compose": compose}, project_dir=home)[0]
 
@@ -83,7 +83,7 @@ def test_retention_in_hours(text, hours):
 
 @pytest.mark.parametrize("retention", ["23h", "0d", "30", "a month", ""])
 def test_short_or_unreadable_retention_is_refused(retention):
-    assert "24 hours at least" in problems(retention=retention)[0]
+    assert "the minimum is 24 hours" in problems(retention=retention)[0]
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "192.0.2.10", "::", "::ffff:192.0.2.10", "controller"])  # noqa: S104
@@ -162,7 +162,7 @@ def test_address_that_the_host_does_not_have_is_refused():
 )
 def test_port_out_of_range_is_refused_by_its_variable(port):
     (found,) = problems(ports={"docker_loki_grafana_loki_port": port})
-    assert found == f"docker_loki_grafana_loki_port is '{port}'; it is a whole number from 1 to 65535"
+    assert found == f"docker_loki_grafana_loki_port is '{port}'; it must be a whole number from 1 to 65535"
 
 
 @pytest.mark.parametrize("port", [1, 3100, "3100", 65535])
@@ -260,7 +260,7 @@ def test_lines_cannot_be_deleted_over_http():
             "present",
             "Docker is missing and docker_loki_grafana_docker_source is present",
         ),
-        ({"compose": ""}, "present", "Docker is there without its compose plugin"),
+        ({"compose": ""}, "present", "Docker is installed without its compose plugin"),
         ({"docker": False, "compose": "", "release": "12"}, "distribution", "debian 12 has no package"),
         (
             {"docker": False, "compose": "", "distribution": "fedora", "release": "42"},
@@ -269,7 +269,7 @@ def test_lines_cannot_be_deleted_over_http():
         ),
         ({"compose": "2.17.3"}, "distribution", "2.18 or newer is needed"),
         ({"engine": "", "managed": False, "docker_service": ""}, "distribution", "does not answer"),
-        ({"docker": False, "compose": "", "managed": False}, "distribution", "without systemd this role cannot start"),
+        ({"docker": False, "compose": "", "managed": False}, "distribution", "because this host has no systemd"),
     ],
 )
 def test_missing_old_or_stopped_docker_is_refused(host, source, words):
@@ -298,7 +298,7 @@ def test_engine_that_answers_is_used_whatever_its_unit(unit, state):
 @pytest.mark.parametrize("host", [{}, MAC])
 def test_podman_under_the_name_of_docker_is_refused(host):
     (found,) = problems(host | {"podman": True, "compose": "2.40.1"}, project_dir="/Users/smol/logging")
-    assert "leads to Podman, which this role cannot use" in found
+    assert "on this host runs Podman, which this role cannot use" in found
 
 
 def test_docker_of_the_snap_store_is_refused():
@@ -306,10 +306,10 @@ def test_docker_of_the_snap_store_is_refused():
     assert "snap remove docker" in found
 
 
-def test_account_without_rights_is_told_about_rights_alone():
+def test_account_without_rights_gets_the_message_about_rights_only():
     blind = {"uid": 1000, "engine": "", "docker_service": "", "taken": {"3100": {"pid": None, "command": None}}}
     (found,) = problems(blind | {"folder_error": "Permission denied"})
-    assert found.startswith("this role needs root on this host, and Ansible works there with user number 1000. Remove ")
+    assert found.startswith("this role needs root on this host, but Ansible runs there with user ID 1000. Remove ")
     assert "ansible_become: false" in found
     assert "--ask-become-pass" in found
 
@@ -332,7 +332,7 @@ def test_taken_port_names_its_holder_and_the_variable():
     assert "port 3100 is taken by nginx (pid 5)" in found[0]
     assert "docker_loki_grafana_loki_port" in found[0]
     found = problems({"taken": {"3000": {"pid": None, "command": None}}})
-    assert found[0].startswith("port 3000 is taken by a program that is not visible. ")
+    assert found[0].startswith("port 3000 is taken by a program that this account cannot see. ")
 
 
 def test_image_file_must_exist_and_excludes_a_digest(tmp_path):
@@ -340,7 +340,7 @@ def test_image_file_must_exist_and_excludes_a_digest(tmp_path):
     assert "there is no image file" in problems(images=[image])[0]
     (tmp_path / "loki.tar").touch()
     assert problems(images=[image]) == []
-    assert "digest is for images that are pulled" in problems(images=[image | {"digest": "sha256:1"}])[0]
+    assert "digest works only for an image that is pulled" in problems(images=[image | {"digest": "sha256:1"}])[0]
     (tmp_path / "loki.tar").unlink()
     os.mkfifo(tmp_path / "loki.tar")
     assert "there is no image file" in problems(images=[image])[0]

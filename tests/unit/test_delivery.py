@@ -166,13 +166,13 @@ def test_times_of_another_zone_are_found_and_named(node):
     node.off = -5.5 * 3600
     result = node.probe(timeout=20).run()
     assert result["delivered"] == 4
-    assert "for another zone. Set promtail_timezone" in result["cause"]
+    assert "in another time zone. Set promtail_timezone" in result["cause"]
     assert any("filename=" in query for query in node.queries)
 
 
 def test_no_folder_is_made(node):
     result = node.probe(path=f"{node.place}/missing/logs/worker-*.log").run()
-    assert f"the folder {node.place}/missing/logs is not there" in result["not_probed"]
+    assert f"the folder {node.place}/missing/logs is missing" in result["not_probed"]
     assert (result["proof"], result["cause"], result["written"]) == ("", "", 0)
     assert not (node.place / "missing").exists()
 
@@ -242,7 +242,7 @@ def test_link_of_an_account_leads_only_where_that_account_may_write(node):
     (node.folder / "smol/run").symlink_to(node.folder / "private")
     os.chown(node.folder / "smol/run", SMOL, SMOL, follow_symlinks=False)
     result = node.probe(path=f"{node.folder}/smol/run/worker-*.log").run()
-    assert "no file can be made in" in result["not_probed"]
+    assert "cannot create a file in it" in result["not_probed"]
     assert "Permission denied" in result["not_probed"]
     os.chown(node.folder / "private", SMOL, SMOL)
     assert node.probe(path=f"{node.folder}/smol/run/worker-*.log").run()["proof"] == "Loki"
@@ -319,7 +319,7 @@ def test_slow_arrival_is_no_loss(node, monkeypatch):
     assert result["written"] == result["delivered"] == 1
 
 
-def test_loki_that_is_started_anew_meanwhile_is_waited_for(node, monkeypatch):
+def test_loki_that_restarts_in_the_meantime_is_waited_for(node, monkeypatch):
     streams, until = loki.streams, time.monotonic() + 0.5
 
     def restarted(*asked):
@@ -332,7 +332,7 @@ def test_loki_that_is_started_anew_meanwhile_is_waited_for(node, monkeypatch):
     assert (result["proof"], result["delivered"], result["cause"]) == ("Loki", 4, "")
     until += 60
     result = node.probe(timeout=0.6).run()
-    assert result["cause"] == "this node cannot ask Loki: http://192.0.2.10:3100 does not answer: refused"
+    assert result["cause"] == "this node cannot query Loki: http://192.0.2.10:3100 does not answer: refused"
     assert node.left() == []
 
 
@@ -405,12 +405,12 @@ def test_counters_are_known_by_the_end_of_the_path(node, copy):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({}, "The agent follows no file of that path"),
+        ({}, "The agent follows no file with that path"),
         ({"text": ""}, "train.log is empty"),
-        ({"text": "x\n", "unread": 1}, "The agent has not read"),
-        ({"text": "x\n", "delivers": False}, "and Loki has no line of that name"),
-        ({"text": "x\n", "delivers": False, "journal": RETRIED}, "of that name: level=warn"),
-        ({"text": "x\n", "delivers": False, "journal": HARMLESS}, "and Loki has no line of that name"),
+        ({"text": "x\n", "unread": 1}, "The agent did not read"),
+        ({"text": "x\n", "delivers": False}, "but Loki has no line with that filename"),
+        ({"text": "x\n", "delivers": False, "journal": RETRIED}, "with that filename: level=warn"),
+        ({"text": "x\n", "delivers": False, "journal": HARMLESS}, "but Loki has no line with that filename"),
     ],
 )
 def test_path_of_one_file_that_shows_nothing_is_not_probed(node, change, words):
@@ -420,7 +420,7 @@ def test_path_of_one_file_that_shows_nothing_is_not_probed(node, change, words):
     vars(node).update(change)
     result = node.probe(path=f"{node.folder}/train.log").run()
     assert (result["proof"], result["cause"]) == ("", "")
-    assert result["not_probed"].startswith("the path names one file, which is training's. ")
+    assert result["not_probed"].startswith("the path names one file, and only training writes to it. ")
     assert words in result["not_probed"]
     assert "watchConfig" not in result["not_probed"]
 
@@ -430,12 +430,12 @@ def test_file_that_the_agent_is_not_given_is_named_with_the_reason(node):
     (node.folder / "rank0.log").symlink_to("/etc/shadow")
     node.refused = {f"{node.folder}/rank0.log": reason}
     result = node.probe(path=f"{node.folder}/rank0.log").run()
-    assert (result["cause"], result["not_probed"]) == (f"the agent is not given {node.folder}/rank0.log: {reason}", "")
+    assert (result["cause"], result["not_probed"]) == (f"not shipped: {node.folder}/rank0.log: {reason}", "")
     # Of several files one that is not given is no reason that others would not be.
     result = node.probe(path=f"{node.folder}/rank[0-9].log").run()
-    assert result["not_probed"].endswith(f"The agent is not given {node.folder}/rank0.log: {reason}")
+    assert result["not_probed"].endswith(f"Not shipped: {node.folder}/rank0.log: {reason}")
     node.refused = {str(node.folder): reason}
-    assert node.probe(path=f"{node.folder}/rank[0-9].log").run()["cause"].startswith("the agent is not given")
+    assert node.probe(path=f"{node.folder}/rank[0-9].log").run()["cause"].startswith("not shipped: ")
 
 
 # Causes
@@ -447,8 +447,8 @@ def test_file_that_the_agent_is_not_given_is_named_with_the_reason(node):
         ({"pid": 0}, "the agent does not run"),
         ({"pid": 0, "active_state": "absent"}, "the agent is not installed"),
         ({"answers": False}, "the agent runs, but http://127.0.0.1:9080 does not answer"),
-        ({"follows": False}, "nothing about that file was found there. If smolcluster_log_sources was changed since"),
-        ({"follows": False, "journal": HARMLESS}, "nothing about that file was found there"),
+        ({"follows": False}, "shipped say nothing about that file. If promtail_sources was changed since"),
+        ({"follows": False, "journal": HARMLESS}, "shipped say nothing about that file"),
         (
             {"follows": False, "journal": "level=error msg=x path=/srv/other.log: permission denied"},
             "nothing about that",
@@ -457,10 +457,10 @@ def test_file_that_the_agent_is_not_given_is_named_with_the_reason(node):
         ({"journal": f"{RETRIED}\n{HARMLESS}"}, "the agent cannot deliver: level=warn ts=2026-11-23T22:40:59Z"),
         (
             {"journal": HARMLESS},
-            "1 of 1 lines were not found in Loki within 0.6 s. Looked at: the agent's metrics (it has",
+            "1 of 1 lines were not found in Loki within 0.6 s. The agent has read",
         ),
-        ({}, "(it has read 1 of these lines), its journal of this time"),
-        ({"skew": None}, "this node cannot ask Loki: http://192.0.2.10:3100 does not answer"),
+        ({}, "The agent has read 1 of these lines. Its log of this time"),
+        ({"skew": None}, "this node cannot query Loki: http://192.0.2.10:3100 does not answer"),
     ],
 )
 def test_cause_of_missing_lines_comes_from_evidence(node, change, words):
@@ -487,7 +487,7 @@ def test_folder_that_the_agent_is_not_given_is_the_cause(node):
     node.delivers = node.follows = False
     reason = "a link that leads to /etc, outside its source's folder"
     node.refused = {f"{node.folder}-2": "x", str(node.folder): reason}
-    assert node.probe().run()["cause"] == f"the agent is not given {node.folder}: {reason}"
+    assert node.probe().run()["cause"] == f"not shipped: {node.folder}: {reason}"
 
 
 def test_what_the_watcher_reports_is_only_text(node):
@@ -550,10 +550,10 @@ def test_new_file_lies_in_a_folder_that_is_there_and_is_not_excluded(tmp_path, p
     ("pattern", "exclude", "words"),
     [
         ("train.log", "", "the path names one file"),
-        ("*/train.log", "", "each name that fits the path may be one of training's"),
-        ("{a,b}.log", "", "each name that fits"),
-        ("rank[0-9].log", "", "each name that fits"),
-        ("missing/*.log", "", "/missing is not there: training makes it, or `ansible-playbook site.yml"),
+        ("*/train.log", "", "every name that matches the path may be a file of training"),
+        ("{a,b}.log", "", "every name that matches"),
+        ("rank[0-9].log", "", "every name that matches"),
+        ("missing/*.log", "", "/missing is missing; training or `ansible-playbook site.yml"),
         ("*/logs/*.log", "", "no folder below"),
         ("worker-*", "**/worker-*", "exclude leaves out every new name"),
     ],
@@ -568,7 +568,7 @@ def test_path_without_a_new_name_is_told(tmp_path, pattern, exclude, words):
 def test_names_that_are_there_are_not_taken(tmp_path):
     (tmp_path / "worker-~").symlink_to("nowhere")
     assert list(probe_file.candidates(f"{tmp_path}/worker-?", "", "M")) == []
-    assert probe_file.unprovable(f"{tmp_path}/worker-?", "", "M") == "no new name fits the path"
+    assert probe_file.unprovable(f"{tmp_path}/worker-?", "", "M") == "no new name matches the path"
 
 
 def test_folder_that_is_no_utf_8_is_left_out(tmp_path):

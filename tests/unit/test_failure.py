@@ -15,7 +15,7 @@ PRINTED = {
     "no doas.conf": ("doas: doas is not enabled, /etc/doas.conf: No such file or directory", "/etc/doas.conf"),
     "not in doas.conf": ("doas: Operation not permitted", "/etc/doas.conf"),
     "doas wants a password": ("doas: Authentication required", "--ask-become-pass"),
-    "wrong password for doas": ("\ndoas: Authentication failed", "not the one of this account"),
+    "wrong password for doas": ("\ndoas: Authentication failed", "not the password of this account"),
     "not in sudoers": ("\nsmol is not in the sudoers file.", "may not use sudo"),
     "other commands only": ("Sorry, user smol is not allowed to execute '/bin/sh' as root on x.", "may not use sudo"),
     "Mac without developer tools": ("xcode-select: note: No developer tools were found", "xcode-select --install"),
@@ -28,7 +28,7 @@ MESSAGES = {
     "Python 3.8": ("Ansible requires Python 3.9 or newer on the target. Current version: 3.8.18", "too old"),
     "Python 3.8, core 2.19": ("Task failed: Module failed: 'type' object is not subscriptable", "too old"),
     "no password": ("Task failed: Missing sudo password", "--ask-become-pass"),
-    "wrong password": ("Task failed: Incorrect sudo password", "not the one of this account"),
+    "wrong password": ("Task failed: Incorrect sudo password", "not the password of this account"),
 }
 
 
@@ -62,7 +62,7 @@ def test_no_cause_is_named_without_a_sign_of_it(result):
 
 def test_a_host_that_prints_nothing_is_called_so():
     said = failure.explain({"msg": NO_JSON, "module_stderr": "", "module_stdout": ""})
-    assert said == f"{NO_JSON}. The host printed nothing. Add -vvv to see what was tried."
+    assert said == f"{NO_JSON}. The host printed nothing. Add -vvv to see what Ansible tried."
     assert failure.explain({}) == "no reason was given."
 
 

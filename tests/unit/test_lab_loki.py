@@ -80,8 +80,8 @@ def test_a_page_of_one_moment_is_an_error_and_no_endless_loop(stand_in):
     assert stand_in.asked == 2
 
 
-def test_refusal_comes_with_the_servers_own_words(stand_in):
-    with pytest.raises(LokiError, match=r"refuses \(400\): max entries limit per query exceeded"):
+def test_refusal_comes_with_the_message_of_the_server(stand_in):
+    with pytest.raises(LokiError, match=r"refuses the request \(400\): max entries limit per query exceeded"):
         entries(stand_in.url, "{}", 0, 1000, page=5001)
 
 

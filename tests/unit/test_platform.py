@@ -83,7 +83,7 @@ def test_platform_of_this_machine_is_known():
 def test_named_platform_must_be_one_of_the_hosts_system():
     assert problems({"architecture": "riscv64"}, platform="linux-arm") == []
     (problem,) = problems(platform="darwin-arm64")
-    assert problem.startswith("promtail_platform is darwin-arm64, and this host runs Linux")
+    assert problem.startswith("promtail_platform is darwin-arm64, but this host runs Linux")
 
 
 # --- interpreter
@@ -225,10 +225,10 @@ OTHER_ACCOUNT = {"user": "smol", "reads_all": False}
 def test_another_account_on_linux_has_to_exist_and_to_read():
     assert problems(**OTHER_ACCOUNT) == []
     (problem,) = problems({"user": "absent", "uid": None}, **OTHER_ACCOUNT)
-    assert problem.startswith("there is no user 'smol' on this host; set promtail_user to one that exists")
+    assert problem.startswith("there is no user 'smol' on this host. Set promtail_user to an existing user")
     (problem,) = problems({"unreadable": ["/home/ray/logs"]}, **OTHER_ACCOUNT)
     assert problem.startswith(
-        "the account smol cannot read /home/ray/logs, where log files are to be. Set promtail_user"
+        "the account smol cannot read /home/ray/logs, a folder for log files. Set promtail_user"
     )
     # An account that is still to be made is in no group.
     to_be_made = {"user": "absent", "uid": None, "system": "Darwin", "unreadable": ["/Users/ray/logs"]}
@@ -350,10 +350,10 @@ def test_connection_is_tried_to_every_address():
 def test_name_that_only_ssh_knows_is_refused():
     (problem,) = problems({"loki": LOKI}, loki_url="http://head:3100")
     assert problem.startswith("this host cannot resolve head, the name of Loki's machine")
-    assert "the DNS servers (192.0.2.53) do not know it. A name that only SSH knows" in problem
-    assert "smolcluster_address on the controller" in problem
+    assert "the DNS servers (192.0.2.53) do not know it. Nodes do not know names from the SSH configuration" in problem
+    assert "smolcluster_address of the controller" in problem
     (problem,) = problems({"loki": LOKI | {"certain": False}})
-    assert "do not know it, or do not answer" in problem
+    assert "do not know it or do not answer" in problem
     assert problems({"loki": LOKI | {"addresses": ["192.0.2.1"]}}) == []
 
 

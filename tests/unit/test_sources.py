@@ -140,10 +140,10 @@ def test_watcher_is_told_where_an_entry_begins(stages, start):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"paths": ["/srv/[a.log"]}, "the pattern /srv/[a.log cannot be read: a [ is not closed"),
+        ({"paths": ["/srv/[a.log"]}, "the pattern /srv/[a.log is not valid: a [ is not closed"),
         ({"paths": ["/srv/{a.log"]}, "a { is not closed"),
         ({"paths": ["/srv/a\\"]}, "it ends with a backslash"),
-        ({"exclude": "/srv/[]"}, "cannot be read"),
+        ({"exclude": "/srv/[]"}, "is not valid"),
         ({"exclude": ["/srv/x"]}, "exclude must be one pattern"),
         ({"follow": "/mnt"}, "follow must be a list of absolute paths"),
         ({"follow": ["mnt"]}, "follow must be a list of absolute paths"),
@@ -208,7 +208,7 @@ def test_usable_address_of_loki(url):
 def test_version_without_programs_is_told_only_for_the_official_place():
     assert "3.6.11 is the last release" in problems(version="3.7.3")[0]
     assert problems(version="3.7.3", base_url="https://mirror.example") == []
-    assert "is no version" in problems(version="latest")[0]
+    assert "must be a version" in problems(version="latest")[0]
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_taken_port_is_told_unless_it_is_adopted():
     assert "promtail_adopt: true" in problems(stray)[0]
     assert problems(stray, adopt=True) == []
     assert "promtail_http_port" in problems({"port_holder": holder})[0]
-    assert "an unseen process" in problems({"port_holder": {"pid": None, "command": None}})[0]
+    assert "a process that is not visible" in problems({"port_holder": {"pid": None, "command": None}})[0]
 
 
 def test_unit_of_somebody_else_is_told_unless_it_is_adopted():

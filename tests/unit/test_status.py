@@ -138,7 +138,7 @@ def test_healthy_node(node):
             "starting",
             'level=error msg="address in use"\nlevel=error msg="context canceled"\nStopped promtail.service.\n'
             "promtail.service: Failed with result 'exit-code'.",
-            'fails to start (level=error msg="address in use"). If it stays so, `ansible-playbook site.yml',
+            'fails to start (level=error msg="address in use"). If this continues, `ansible-playbook site.yml',
         ),
         (
             "starting",
@@ -148,7 +148,7 @@ def test_healthy_node(node):
         (
             "starting",
             "",
-            "fails to start. If it stays so, `ansible-playbook site.yml",
+            "fails to start. If this continues, `ansible-playbook site.yml",
         ),
         (
             "failed",
@@ -214,7 +214,7 @@ def test_dropped_lines_without_words(node):
 
 def test_lines_read_again_are_told_from_loss(node):
     node.dropped, node.journal = 7, REFUSED % "entry too far behind"
-    assert "refused so, harmlessly" in node.gather()["problems"][0]
+    assert "after a crash this is harmless" in node.gather()["problems"][0]
 
 
 def test_lines_that_are_too_long(node):
@@ -235,14 +235,14 @@ def test_notes_are_no_problems(node):
 def test_retries_without_loki_are_told_at_once(node):
     node.retried, node.journal, node.skew = 3, RETRIED, None
     problems = node.gather()["problems"]
-    assert "cannot ask Loki" in problems[0]
-    assert 'tries again: Post "http://controller:3100/loki/api/v1/push": dial tcp: connection refused' in problems[1]
+    assert "cannot query Loki" in problems[0]
+    assert 'cannot deliver and retries: Post "http://controller:3100/loki/api/v1/push": dial tcp: connection refused' in problems[1]
     assert node.waited() == 0
 
 
 def test_retries_that_go_on_are_told_and_those_that_are_over_are_not(node):
     node.retried, node.journal, node.later = 3, RETRIED, {"retried": 4}
-    assert "tries again" in node.gather()["problems"][0]
+    assert "cannot deliver and retries" in node.gather()["problems"][0]
     node.later = {"sent": 12346}
     assert node.gather()["problems"] == []
     node.later, before = {}, node.waited()  # nothing more to send
@@ -259,7 +259,7 @@ def test_retries_of_long_ago_cost_no_time(node):
 @pytest.mark.parametrize("error", [loki.NotLokiError("it is not Loki"), loki.LokiError("it refuses (503)")])
 def test_whatever_answers_instead_of_loki_is_a_problem_and_no_failure(node, error):
     node.loki = error
-    assert "cannot ask Loki" in node.gather()["problems"][0]
+    assert "cannot query Loki" in node.gather()["problems"][0]
 
 
 def test_password_of_the_address_is_not_shown(node):
@@ -292,7 +292,7 @@ def test_another_promtail_is_told_and_the_service_itself_is_not(node):
 def test_state_that_cannot_be_kept(node):
     node.report = watch.Report(unsaved="No space left on device")
     (problem,) = node.gather()["problems"]
-    assert problem.startswith("what was read cannot be kept in /var/lib/promtail: No space left on device. Until")
+    assert problem.startswith("the watcher cannot save in /var/lib/promtail how far it has read: No space left on device. Until")
 
 
 def test_missing_report_is_a_problem(node):

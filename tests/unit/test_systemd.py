@@ -152,7 +152,7 @@ def test_drop_ins_are_refused_or_noted_with_the_way_out():
     node = NODE | {"drop_ins": [{"path": path, "breaking": ["ExecStart", "User"], "others": ["Slice"]}]}
     (problem,) = agent_checks.drop_in_problems(node)
     assert f"{path} sets ExecStart, User for the agent's service" in problem
-    assert "Remove it; then `systemctl daemon-reload`" in problem
+    assert "Remove it; then run `systemctl daemon-reload`" in problem
     (note,) = agent_checks.notes(SETTINGS, node)
     assert f"{path} sets Slice for the agent's service" in note
     node["drop_ins"][0] |= {"path": "/usr/lib/systemd/system/service.d/b.conf", "others": []}
@@ -223,8 +223,8 @@ def test_no_package_and_no_package_manager(monkeypatch, tmp_path):
 def test_package_is_named_when_its_unit_is_in_the_way_and_at_adoption():
     node = NODE | {"packages": {"promtail": "apt-get remove promtail"}}
     (note,) = agent_checks.notes(SETTINGS, node)
-    assert "the package promtail has a service of this name" in note
-    assert "`apt-get remove promtail` on this host, and run this again" in note
+    assert "the package promtail has a service with the same name" in note
+    assert "`apt-get remove promtail` on this host, then run this again" in note
 
 
 # Why it failed
