@@ -81,8 +81,7 @@ def readme(role: Path) -> str:
         role: folder of the role.
     """
     specs = yaml.safe_load((role / "meta/argument_specs.yml").read_text())["argument_specs"]
-    file = role / "defaults/main.yml"
-    defaults = yaml.safe_load(file.read_text()) if file.exists() else {}
+    defaults = yaml.safe_load((role / "defaults/main.yml").read_text()) or {}
     main = specs["main"]
     example = main.get("examples") or (
         f"- name: {main['short_description']}\n"
@@ -101,9 +100,8 @@ def readme(role: Path) -> str:
     ]
     for paragraph in paragraphs(main.get("description")):
         lines += [paragraph, ""]
-    if main.get("options"):
-        lines += ["## Variables", "", "| Variable | Type | Default | Description |", "|---|---|---|---|"]
-        lines += [*rows(main["options"], defaults), ""]
+    lines += ["## Variables", "", "| Variable | Type | Default | Description |", "|---|---|---|---|"]
+    lines += [*rows(main.get("options", {}), defaults), ""]
     others = {name: spec for name, spec in specs.items() if name != "main"}
     if others:
         lines += ["## Other entry points", "", "With `tasks_from`:", ""]
@@ -119,7 +117,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; fail when a README is stale")
     check = parser.parse_args().check
     stale = []
-    for role in sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir()):
+    for role in sorted(path.parent.parent for path in (ROOT / "roles").glob("*/meta/argument_specs.yml")):
         target = role / "README.md"
         text = readme(role)
         if target.is_file() and target.read_text() == text:

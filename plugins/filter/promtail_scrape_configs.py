@@ -12,7 +12,7 @@ author: [SmolCluster contributors (@smolcluster)]
 positional: formats, node, zone, copies
 options:
   _input:
-    description: Sources as in the variable C(promtail_sources).
+    description: Sources as in the variable C(smolcluster_log_sources).
     type: list
     elements: dict
     required: true
@@ -26,7 +26,7 @@ options:
 """
 EXAMPLES = r"""
 scrape_configs: >-
-  {{ promtail_sources | smolcluster.logging.promtail_scrape_configs(folder, 'mini1', 'Local', '/run/promtail/files') }}
+  {{ sources | smolcluster.logging.promtail_scrape_configs(folder, 'mini1', 'Local', '/run/promtail/files') }}
 """
 RETURN = r"""
 _value: {description: Value of Promtail's C(scrape_configs)., type: list, elements: dict}

@@ -11,7 +11,7 @@ description: Patterns of paths, links that may be followed, and by what the firs
 author: [SmolCluster contributors (@smolcluster)]
 positional: stages, layout, port, timeout
 options:
-  _input: {description: Entries of C(promtail_sources)., type: list, elements: dict, required: true}
+  _input: {description: Entries of C(smolcluster_log_sources)., type: list, elements: dict, required: true}
   stages: {description: Pipeline stages of each entry., type: list, elements: list, required: true}
   layout:
     description: Where the agent's parts are; see the module M(smolcluster.logging.agent_host_info).
@@ -21,7 +21,7 @@ options:
   timeout: {description: Seconds that a stop of the agent may take., type: int, required: true}
 """
 EXAMPLES = r"""
-settings: "{{ promtail_sources | smolcluster.logging.watcher_settings(stages, layout, 9080, 2) }}"
+settings: "{{ smolcluster_log_sources | smolcluster.logging.watcher_settings(stages, layout, 9080, 2) }}"
 """
 RETURN = r"""
 _value: {description: Settings of watcher.py., type: dict}

@@ -114,7 +114,7 @@ foreign_unit:
   type: str
 unsafe_folder:
   description: >-
-    Folder on the way to O(home) or to the unit that another account than root can change; null when there is none.
+    Folder on the way to the versions or to the unit that another account than root can change; null without one.
   returned: when RV(managed)
   type: str
 drop_ins:

@@ -28,7 +28,7 @@ def setting_problems(settings: dict[str, Any], presets: list[str]) -> list[str]:
             f"no usable Loki address: promtail_loki_url is '{re.sub('//[^/]*@', '//***@', url)}'. Set it to "
             "http://ADDRESS:PORT without a password, or set smolcluster_address of the controller to its address"
         )
-    version = numbers(str(settings["version"]))
+    version, last = numbers(str(settings["version"])), ".".join(map(str, LAST_RELEASE))
     if not version:
         problems.append(f"promtail_version is '{settings['version']}'; it must be a version such as 3.6.11")
     elif version > LAST_RELEASE and str(settings["base_url"]).startswith(OFFICIAL):

@@ -102,9 +102,9 @@ def source_problems(sources: Any, presets: list[str]) -> list[str]:
     names = [source.get("name") for source in sources if isinstance(source, dict)]
     for number, source in enumerate(sources, 1):
         if not isinstance(source, dict) or not source.get("name"):
-            problems.append(f"promtail_sources: entry {number} has no name")
+            problems.append(f"smolcluster_log_sources: entry {number} has no name")
             continue
-        where = f"promtail_sources: {source['name']}"
+        where = f"log source {source['name']}"
         if names.count(source["name"]) > 1:
             problems.append(f"{where}: the name is used twice")
         if unknown := sorted(set(source) - SOURCE_KEYS):

@@ -257,10 +257,10 @@ def test_run_that_was_cut_off_before_the_job_was_loaded_anew_is_completed(mac: M
         timeout 20 sh -c 'until launchctl bootstrap system {PLIST}; do sleep 0.2; done'
         cat /Library/kept > {PLIST}; rm /Library/new /Library/kept
     """)
-    assert "PROMTAIL_DEPLOYMENT => 0000000000000000" in mac.sh(f"launchctl print {TARGET}")
+    assert "SMOLCLUSTER_DEPLOYMENT => 0000000000000000" in mac.sh(f"launchctl print {TARGET}")
     play = mac.one()
     assert play.changed() == 1
-    assert "PROMTAIL_DEPLOYMENT => 0000000000000000" not in mac.sh(f"launchctl print {TARGET}")
+    assert "SMOLCLUSTER_DEPLOYMENT => 0000000000000000" not in mac.sh(f"launchctl print {TARGET}")
     assert mac.one().changed() == 0
 
 

@@ -14,7 +14,8 @@ import yaml
 from ansible_collections.smolcluster.logging.plugins.module_utils import ownership
 
 ROOT = Path(__file__).resolve().parents[2]
-ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
+# The public ones; role agent is internal.
+ROLES = sorted(path.parent.parent for path in (ROOT / "roles").glob("*/meta/argument_specs.yml"))
 VARIABLE_FILES = sorted((ROOT / "group_vars").glob("*.yml"))
 # Variables that a playbook reads, not a role. docs/deployment.md describes them.
 PLAY_VARIABLES = {"smolcluster_address", "smolcluster_log_agent"}
@@ -49,8 +50,7 @@ def options(role: Path) -> dict[str, Any]:
 
 def defaults(role: Path) -> dict[str, Any]:
     """Defaults of a role, templates as they are written."""
-    file = role / "defaults/main.yml"
-    return yaml.safe_load(file.read_text()) if file.exists() else {}
+    return yaml.safe_load((role / "defaults/main.yml").read_text())
 
 
 def with_examples(text: str) -> str:
@@ -171,3 +171,11 @@ def test_links_between_pages_lead_somewhere(page):
     text = (ROOT / page).read_text()
     links = re.findall(r"\]\((?!https?:|mailto:|#)([^)#\s]+)", text) + re.findall(r'src="(?!https?:)([^"]+)"', text)
     assert [link for link in links if not ((ROOT / page).parent / link).exists()] == []
+
+
+def test_every_path_of_the_map_in_contributing_exists():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    layout = text[text.index("## Layout") : text.index("## Release")]
+    named = [name for name in re.findall(r"`([\w./-]+)`", layout) if "/" in name and "ROLE" not in name]
+    assert len(named) > 30
+    assert [name for name in named if not (ROOT / name).exists()] == []

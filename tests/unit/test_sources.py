@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from ansible_collections.smolcluster.logging.plugins.filter.promtail_scrape_configs import scrape_configs
 from ansible_collections.smolcluster.logging.plugins.plugin_utils import agent_checks, promtail_config, sources, watcher
 
@@ -175,8 +176,8 @@ def test_level_words_become_one_template():
 @pytest.mark.parametrize(
     ("sources", "words"),
     [
-        ([], "promtail_sources is empty"),
-        ("text", "promtail_sources is empty"),
+        ([], "smolcluster_log_sources is empty"),
+        ("text", "smolcluster_log_sources is empty"),
         ([{"paths": ["/a"]}], "entry 1 has no name"),
         ([SOURCE, SOURCE], "the name is used twice"),
         ([SOURCE | {"path": "/a"}], "unknown key path; known are exclude, follow, format"),
@@ -275,3 +276,71 @@ def test_unit_of_somebody_else_is_told_unless_it_is_adopted():
 
 def test_all_problems_are_told_at_once():
     assert len(problems({"architecture": "riscv64"}, platform="", sources=[], loki_url="")) == 3
+
+
+PRESET = {
+    "entry_start": r"^[IWEF]\d{8} ",
+    "pattern": r"^(?P<level>[IWEF])(?P<time>\d{8} \d{2}:\d{2}:\d{2}\.\d{6}) ",
+    "time_layouts": ["20060102 15:04:05.000000"],
+    "levels": {"I": "INFO"},
+    "path_pattern": r"rank(?P<rank>\d+)",
+    "labels": ["level", "rank"],
+    "sample": "%(message)s",
+}
+
+
+def test_preset_in_a_source_is_used_as_one_by_name():
+    assert problems(sources=[SOURCE | {"format": PRESET}]) == []
+    (config,) = configs(format=PRESET)
+    stages = {name: options for stage in config["pipeline_stages"] for name, options in stage.items()}
+    assert stages["multiline"]["firstline"] == PRESET["entry_start"]
+    assert stages["labels"] == {"filename": "", "host": "", "level": "", "rank": ""}
+
+
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        ({"patern": "x"}, "format: unknown key patern; known are entry_start, labels, levels, path_pattern, pattern"),
+        ({"sample": None}, "format: sample must be a text"),
+        ({"labels": "level"}, "format: labels must be a list of texts"),
+        ({"time_layouts": []}, "format: time_layouts must be a list of texts"),
+        ({"labels": ["level", "step"]}, "format: labels names step, and no group of a pattern is called so"),
+        ({"pattern": r"^(?P<level>\w+)"}, "format: pattern has no group (?P<time>…)"),
+        ({"levels": {'a"b': "INFO"}}, "format: levels must be a mapping of words to levels, without quotes and braces"),
+        ({"levels": ["INFO"]}, "format: levels must be a mapping"),
+    ],
+)
+def test_preset_with_a_fault_is_refused_by_key_and_source(changed, problem):
+    (found, *_) = problems(sources=[SOURCE | {"format": PRESET | changed}])
+    assert found.startswith(f"log source train: {problem}")
+
+
+@pytest.mark.parametrize("key", ["entry_start", "pattern", "time_layouts", "sample", "labels"])
+def test_missing_key_of_a_preset_is_named(key):
+    preset = {name: value for name, value in PRESET.items() if name != key}
+    assert problems(sources=[SOURCE | {"format": preset}]) == [f"log source train: format: {key} is missing"]
+
+
+def test_presets_of_the_role_keep_the_contract():
+    for name, preset in sources.load_presets(FORMATS).items():
+        assert sources.preset_problems(preset) == [], name
+
+
+def test_source_can_have_a_time_zone_of_its_own():
+    def zones(**source):
+        return [
+            stage["timestamp"]["location"] for stage in configs(**source)[0]["pipeline_stages"] if "timestamp" in stage
+        ]
+
+    assert zones() == ["Asia/Kolkata"]
+    assert zones(timezone="Europe/Berlin") == ["Europe/Berlin"]
+    (problem,) = problems(sources=[SOURCE | {"timezone": "Europe/Nowhere"}])
+    assert problem.startswith("log source train: unknown time zone 'Europe/Nowhere'")
+
+
+def test_page_describes_every_key_of_sources_and_presets():
+    page = (ROOT / "docs/sources.md").read_text()
+    described = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", page, re.MULTILINE))))
+    assert described - {"smolcluster"} == sources.SOURCE_KEYS | set(sources.PRESET_KEYS)
+    spec = yaml.safe_load((ROOT / "roles/promtail/meta/argument_specs.yml").read_text())["argument_specs"]["main"]
+    assert set(spec["options"]["promtail_sources"]["options"]) == sources.SOURCE_KEYS

@@ -59,7 +59,7 @@ def check_config(program: Path, config: dict, run: Run) -> None:
                 said = [line for line in (err or out).splitlines() if line.strip()]
                 raise DeploymentError(
                     f"Promtail refuses the source {scrape['job_name']}: {said[-1] if said else f'exit code {code}'}. "
-                    "Fix it in promtail_sources. Nothing was changed; a running agent keeps running"
+                    "Fix it in smolcluster_log_sources. Nothing was changed; a running agent keeps running"
                 )
 
 
