@@ -121,7 +121,9 @@ def test_package_with_the_unit_is_named_at_adoption(lab: Lab):
     try:
         play = lab.play("site.yml", *ONE)
         assert play.code != 0
-        assert f"{UNIT} exists already and was not created by this collection (package promtail-by-hand)" in text_of(play)
+        assert f"{UNIT} exists already and was not created by this collection (package promtail-by-hand)" in text_of(
+            play
+        )
         play = lab.deploy(*ONE, promtail_adopt=True)
         assert "the package promtail-by-hand has a service with the same name" in text_of(play)
         assert "`apt-get remove promtail-by-hand` on this host, then run this again" in text_of(play)

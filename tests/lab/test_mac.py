@@ -196,7 +196,9 @@ def test_program_that_dies_at_once_is_put_back(mac: Mac, tmp_path):
     variables = release(tmp_path, "9.9.2", DUMMY.encode(), "darwin-arm64") | {"promtail_batch_wait": "70ms"}
     play = mac.play("site.yml", *ONE, **variables)
     assert play.code != 0
-    assert "the agent fails right after its start; the agent that ran before runs again" in " ".join(play.output.split())
+    assert "the agent fails right after its start; the agent that ran before runs again" in " ".join(
+        play.output.split()
+    )
     assert "dummy program: cannot go on" in play.output
     assert mac.sh(f"cat {PLIST} /etc/promtail/promtail.yml; readlink /opt/promtail/current") == before
     assert mac.one().changed() == 0

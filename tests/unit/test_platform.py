@@ -227,9 +227,7 @@ def test_another_account_on_linux_has_to_exist_and_to_read():
     (problem,) = problems({"user": "absent", "uid": None}, **OTHER_ACCOUNT)
     assert problem.startswith("there is no user 'smol' on this host. Set promtail_user to an existing user")
     (problem,) = problems({"unreadable": ["/home/ray/logs"]}, **OTHER_ACCOUNT)
-    assert problem.startswith(
-        "the account smol cannot read /home/ray/logs, a folder for log files. Set promtail_user"
-    )
+    assert problem.startswith("the account smol cannot read /home/ray/logs, a folder for log files. Set promtail_user")
     # An account that is still to be made is in no group.
     to_be_made = {"user": "absent", "uid": None, "system": "Darwin", "unreadable": ["/Users/ray/logs"]}
     settings = {"user": "_promtail", "account": "_promtail", "reads_all": False, "install_method": "archive"}

@@ -236,7 +236,10 @@ def test_retries_without_loki_are_told_at_once(node):
     node.retried, node.journal, node.skew = 3, RETRIED, None
     problems = node.gather()["problems"]
     assert "cannot query Loki" in problems[0]
-    assert 'cannot deliver and retries: Post "http://controller:3100/loki/api/v1/push": dial tcp: connection refused' in problems[1]
+    assert (
+        'cannot deliver and retries: Post "http://controller:3100/loki/api/v1/push": dial tcp: connection refused'
+        in problems[1]
+    )
     assert node.waited() == 0
 
 
@@ -292,7 +295,9 @@ def test_another_promtail_is_told_and_the_service_itself_is_not(node):
 def test_state_that_cannot_be_kept(node):
     node.report = watch.Report(unsaved="No space left on device")
     (problem,) = node.gather()["problems"]
-    assert problem.startswith("the watcher cannot save in /var/lib/promtail how far it has read: No space left on device. Until")
+    assert problem.startswith(
+        "the watcher cannot save in /var/lib/promtail how far it has read: No space left on device. Until"
+    )
 
 
 def test_missing_report_is_a_problem(node):
