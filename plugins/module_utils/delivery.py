@@ -463,8 +463,8 @@ class Probe:
                 return f"the agent does not follow {self.path}: {named[-1]}{host.system.hint(named[-1])}"
             return (
                 f"the agent does not follow {self.path}. Its log of this time and the list of files that are not "
-                "shipped say nothing about that file. If promtail_sources was changed since the last deployment, run "
-                "`ansible-playbook site.yml --tags promtail`"
+                "shipped say nothing about that file. If smolcluster_log_sources was changed since the last "
+                "deployment, run `ansible-playbook site.yml --tags promtail`"
             )
         if self.skew > loki.FUTURE:
             return f"this node's clock is {self.skew:.0f} s ahead of Loki's, so Loki refuses its lines. Set the clock"

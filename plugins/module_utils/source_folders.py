@@ -157,7 +157,7 @@ class Walk:
                 else:
                     raise FolderError(
                         f"{os.path.join(self.path, name)} exists but is not a folder, which {path} needs. Move it "
-                        "away, or correct that path in promtail_sources"
+                        "away, or correct that path in smolcluster_log_sources"
                     )
 
     def _enter(self, name: str, real: str) -> None:
@@ -173,7 +173,7 @@ class Walk:
         if not sticky and folder.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not any(changers):
             raise NotOursError(
                 f"{os.path.join(self.path, name)} is a link in a folder that accounts other than root can write to, so "
-                "it is not followed. Remove these permissions, or write the target of the link in promtail_sources"
+                "it is not followed. Remove these permissions, or name the link's target in smolcluster_log_sources"
             )
         user = next((user for user in changers if user), 0)
         if user and self.by is None:
@@ -217,7 +217,7 @@ def stated(folder: dict) -> tuple[int, int] | None:
     except KeyError:
         raise FolderError(
             f"{folder['path']} should belong to {folder['owner']}, but this node has no such account. Correct `owner` "
-            "in promtail_sources, or create the account first"
+            "in smolcluster_log_sources, or create the account first"
         ) from None
     return account.pw_uid, account.pw_gid
 
@@ -247,7 +247,7 @@ def missing(folder: dict, planned: dict[str, Level]) -> list[Level]:
             if name == ".." or somebody_elses(path):
                 raise NotOursError(
                     f"{os.path.join(path, name)} is missing and is not created, because it should come with an account "
-                    "or a disk. Correct that path in promtail_sources if it is wrong for this node"
+                    "or a disk. Correct that path in smolcluster_log_sources if it is wrong for this node"
                 )
             path = os.path.join(path, name)
             if path not in planned:
@@ -379,7 +379,7 @@ def create(level: Level) -> Made | None:
         except OSError as error:
             raise FolderError(
                 f"{level.path} cannot be created as {name_of(walk.owner[0])}, the owner of {above}: {error.strerror}. "
-                "Create it yourself, or correct that path in promtail_sources"
+                "Create it yourself, or correct that path in smolcluster_log_sources"
             ) from error
     return Made(level, (status.st_dev, status.st_ino))
 

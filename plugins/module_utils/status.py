@@ -259,7 +259,9 @@ class Status:
             return
         self.status.update(files=found.count, backlog=found.backlog)
         if not found.count:
-            self.notes.append("no file is followed: training has written none yet, or promtail_sources has other paths")
+            self.notes.append(
+                "no file is followed: training has written none yet, or smolcluster_log_sources has other paths"
+            )
         for files, text in (
             (
                 [f"{watch.printable(file)} ({watch.printable(why)})" for file, why in found.refused.items()],

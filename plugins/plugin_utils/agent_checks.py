@@ -30,11 +30,11 @@ def setting_problems(settings: dict[str, Any], presets: list[str]) -> list[str]:
         )
     version, last = numbers(str(settings["version"])), ".".join(map(str, LAST_RELEASE))
     if not version:
-        problems.append(f"promtail_version is '{settings['version']}'; it must be a version such as 3.6.11")
+        problems.append(f"promtail_version is '{settings['version']}'; it must be a version such as {last}")
     elif version > LAST_RELEASE and str(settings["base_url"]).startswith(OFFICIAL):
         problems.append(
-            f"promtail_version {settings['version']} has no programs to download: 3.6.11 is the last release with "
-            "programs. Set promtail_version to 3.6.11, or promtail_base_url to a server that has this version"
+            f"promtail_version {settings['version']} has no programs to download: {last} is the last release with "
+            f"programs. Set promtail_version to {last}, or promtail_base_url to a server that has this version"
         )
     for name, (low, high) in RANGES.items():
         if not re.fullmatch(r"\d+", value := str(settings[name])) or not low <= int(value) <= high:

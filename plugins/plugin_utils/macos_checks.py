@@ -45,8 +45,8 @@ def problems(settings: dict[str, Any], node: dict[str, Any]) -> list[str]:
     twice = [path for path in paths if path.startswith("/private/") and path.removeprefix("/private") in paths]
     if twice:
         problems.append(
-            f"promtail_sources has the same files twice: {', '.join(twice)}, and the same path without /private, which "
-            "is a link to it. Remove one; otherwise every line is sent twice"
+            f"smolcluster_log_sources has the same files twice: {', '.join(twice)}, and the same without /private, "
+            "which is a link to it. Remove one; otherwise every line is sent twice"
         )
     brew, tap = macos["homebrew"], str(settings["homebrew_tap"])
     if tap and not re.fullmatch(r"[\w.-]+/[\w.-]+", tap):

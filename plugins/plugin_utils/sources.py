@@ -95,9 +95,11 @@ def preset_problems(preset: dict[str, Any]) -> list[str]:
 
 
 def source_problems(sources: Any, presets: list[str]) -> list[str]:
-    """Problems of `promtail_sources`; each text names the entry and the way out."""
+    """Problems of `smolcluster_log_sources`; each text names the entry and the way out."""
     if not isinstance(sources, list) or not sources:
-        return ["promtail_sources is empty. Add at least one source, or remove the variable to use SmolCluster's"]
+        return [
+            "smolcluster_log_sources is empty. Add at least one source, or remove the variable to use SmolCluster's"
+        ]
     problems = []
     names = [source.get("name") for source in sources if isinstance(source, dict)]
     for number, source in enumerate(sources, 1):

@@ -16,7 +16,7 @@ SOURCE = {"name": "train", "paths": ["/srv/train.log"], "labels": {"job": "train
 # What is given, and what the message has to name: the cause, and a word of the way out.
 AGENT = {
     "no Loki address": ({"promtail_loki_url": ""}, "no usable Loki address", "smolcluster_address"),
-    "no sources": ({"promtail_sources": []}, "promtail_sources is empty", "Add at least one"),
+    "no sources": ({"smolcluster_log_sources": []}, "smolcluster_log_sources is empty", "Add at least one"),
     "unknown format": ({"promtail_sources": [SOURCE | {"format": "glog"}]}, "unknown format glog", "presets are"),
     "unknown stage": (
         {"promtail_sources": [SOURCE | {"format": [{"regexp": {"expression": "x"}}]}]},

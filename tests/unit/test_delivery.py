@@ -447,7 +447,7 @@ def test_file_that_the_agent_is_not_given_is_named_with_the_reason(node):
         ({"pid": 0}, "the agent does not run"),
         ({"pid": 0, "active_state": "absent"}, "the agent is not installed"),
         ({"answers": False}, "the agent runs, but http://127.0.0.1:9080 does not answer"),
-        ({"follows": False}, "shipped say nothing about that file. If promtail_sources was changed since"),
+        ({"follows": False}, "shipped say nothing about that file. If smolcluster_log_sources was changed since"),
         ({"follows": False, "journal": HARMLESS}, "shipped say nothing about that file"),
         (
             {"follows": False, "journal": "level=error msg=x path=/srv/other.log: permission denied"},

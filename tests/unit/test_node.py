@@ -92,12 +92,12 @@ def test_program_of_an_account_is_copied_with_no_more_rights_than_it_has(tmp_pat
         program.unlink()
         secret.touch(0o600)
         program.symlink_to(secret)
-        with pytest.raises(DeploymentError, match="the account that owns .* cannot read it"):
+        with pytest.raises(DeploymentError, match=r"the account that owns \S+ cannot read it"):
             archive.copy_of(str(program), account, version, promtail_agent, run)
         program.unlink()
         for kind in (stat.S_IFIFO, stat.S_IFCHR):
             os.mknod(program, kind | 0o644, os.makedev(1, 5))
-            with pytest.raises(DeploymentError, match="is not a regular file. Install it again"):
+            with pytest.raises(DeploymentError, match=r"is not a regular file\. Install it again"):
                 archive.copy_of(str(program), account, version, promtail_agent, run)
             program.unlink()
         program.symlink_to("/etc")

@@ -304,7 +304,7 @@ def test_preset_in_a_source_is_used_as_one_by_name():
         ({"sample": None}, "format: sample must be a text"),
         ({"labels": "level"}, "format: labels must be a list of texts"),
         ({"time_layouts": []}, "format: time_layouts must be a list of texts"),
-        ({"labels": ["level", "step"]}, "format: labels names step, and no group of a pattern is called so"),
+        ({"labels": ["level", "step"]}, "format: labels has step, but no group of a pattern has this name"),
         ({"pattern": r"^(?P<level>\w+)"}, "format: pattern has no group (?P<time>…)"),
         ({"levels": {'a"b': "INFO"}}, "format: levels must be a mapping of words to levels, without quotes and braces"),
         ({"levels": ["INFO"]}, "format: levels must be a mapping"),
