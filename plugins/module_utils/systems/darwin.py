@@ -26,11 +26,6 @@ HINTS = {
 DEVELOPER_PYTHON = "/Library/Developer/CommandLineTools/usr/bin/python3"
 # Homebrew's folder on Apple silicon and on Intel (https://docs.brew.sh/Installation).
 PREFIXES = (Path("/opt/homebrew"), Path("/usr/local"))
-# Below an account's home: where Docker Desktop, OrbStack and Colima put the client, and their engines' sockets.
-# Sources: the manuals of Docker Desktop (advanced settings), OrbStack (docs.orbstack.dev/docker) and Colima (FAQ).
-DOCKER_PROGRAMS = (".orbstack/bin", ".docker/bin")
-DOCKER_DEFAULT = "unix:///var/run/docker.sock"
-DOCKER_SOCKETS = (".docker/run", ".orbstack/run", ".colima/default", ".config/colima/default")
 
 
 def output(*words: str) -> str:
@@ -166,18 +161,6 @@ def owner_of(brew: str) -> tuple[int, int]:
     link, file = os.lstat(brew), os.stat(brew)
     status = link if link.st_uid else file
     return status.st_uid, status.st_gid
-
-
-def docker_path() -> str:
-    """`PATH` with every place where this account may have Docker's client."""
-    programs = [f"{prefix}/bin" for prefix in PREFIXES] + [str(Path.home() / place) for place in DOCKER_PROGRAMS]
-    return ":".join([*programs, "/usr/bin", "/bin", "/usr/sbin", "/sbin"])
-
-
-def docker_hosts() -> list[str]:
-    """Addresses of the engines that this account may have started; one that has ended can leave its socket behind."""
-    sockets = [Path.home() / place / "docker.sock" for place in DOCKER_SOCKETS]
-    return [f"unix://{path}" for path in sockets if path.is_socket()]
 
 
 def facts() -> dict[str, object]:
