@@ -45,7 +45,7 @@ lint: venv ## Check style
 	@if command -v go >/dev/null; then go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12; \
 		else echo "Not checked: .github/workflows, which needs Go"; fi
 
-docs: venv ## Make the generated pages anew
+docs: venv ## Write the generated pages again
 	@tools/role_docs.py
 
 mac-check: venv ## Confirm on a real Mac of your inventory that all works: make mac-check HOST=mini1 [ASK=1] [REBOOT=1]

@@ -255,7 +255,7 @@ class Probe:
         labels = {"node": self.options.node}
         start, end = self.began - 60, now + 60
         if self.found:
-            shift = next(told - self.written[number] for number, (_seen, told) in self.found.items())
+            shift = next(stored - self.written[number] for number, (_seen, stored) in self.found.items())
             start, end = start + shift, end + shift
         elif now - self.written[1] > NEAR:
             start, end = now - ZONES, now + ZONES
@@ -323,7 +323,7 @@ class Probe:
             return
         waits = [seen - moment for seen, _told, moment in pairs]
         self.results["latency"] = percentiles(waits[1:] or waits)
-        error = max((told - moment for _seen, told, moment in pairs), key=abs)
+        error = max((stored - moment for _seen, stored, moment in pairs), key=abs)
         self.results["time_error"] = round(error, 3)
         # With stages of the user's own, Loki's time may be the time of reading, so a difference proves nothing.
         if abs(error) >= 1 and not self.results["cause"] and not self.options.stages:

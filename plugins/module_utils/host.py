@@ -20,5 +20,5 @@ def processes_of(program: str) -> list[int]:
     """Process IDs of a program, by its name or the name in a release (`promtail-linux-amd64`)."""
     name = re.compile(rf"{re.escape(program)}(-(linux|darwin|freebsd)-\w+)?")
     return sorted(
-        pid for pid, words in system.command_lines().items() if words and name.fullmatch(os.path.basename(words[0]))
+        pid for pid, argv in system.command_lines().items() if argv and name.fullmatch(os.path.basename(argv[0]))
     )

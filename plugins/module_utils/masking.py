@@ -101,46 +101,46 @@ def masked_phrase(text: str) -> str:
     tokens = TOKEN.findall(text)
     if len(tokens) < 2:
         return masked_text(text)
-    words = iter(words_masked([token for token in tokens if not token.isspace()]))
-    return masked_text("".join(token if token.isspace() else next(words) for token in tokens))
+    arguments = iter(masked_arguments([token for token in tokens if not token.isspace()]))
+    return masked_text("".join(token if token.isspace() else next(arguments) for token in tokens))
 
 
-def words_masked(words: Sequence[str]) -> list[str]:
+def masked_arguments(arguments: Sequence[str]) -> list[str]:
     """Arguments of a command line with secrets masked; see `masked`."""
     found: list[str] = []
     name = ""  # of an option whose value is the next argument
-    for word in words:
-        option, assignment = OPTION.fullmatch(word), ASSIGNMENT.fullmatch(word)
+    for argument in arguments:
+        option, assignment = OPTION.fullmatch(argument), ASSIGNMENT.fullmatch(argument)
         following, name = name, ""
-        if following and not (word.startswith("--") and (option or assignment)):
-            found.append(masked_value(following, word))
+        if following and not (argument.startswith("--") and (option or assignment)):
+            found.append(masked_value(following, argument))
         elif assignment:
             found.append(f"{assignment[1]}{assignment[2]}={masked_value(assignment[2], assignment[3])}")
         elif option:
             name = option[1] if secret(option[1]) or pair(option[1]) else ""
-            found.append(word)
+            found.append(argument)
         else:
-            found.append(masked_phrase(word))
+            found.append(masked_phrase(argument))
     return found
 
 
-def masked(words: Sequence[str]) -> str:
+def masked(arguments: Sequence[str]) -> str:
     """A command line on one line, with passwords in URLs and the values of secret names masked.
 
     Parameters:
-        words: its arguments. They may also be split at spaces, as some systems report them.
+        arguments: its arguments. They may also be split at spaces, as some systems report them.
 
     Returns:
         At most `LENGTH` characters, complete arguments only; `…` stands for the rest.
     """
     shown: list[str] = []
     room = LENGTH
-    for word in words:
-        room -= len(word) + 1
+    for argument in arguments:
+        room -= len(argument) + 1
         if room < 0:
             break
-        shown.append(word)
+        shown.append(argument)
     # A header that the system has split at spaces is complete only after the join.
-    text = masked_text(" ".join(words_masked(shown)))
+    text = masked_text(" ".join(masked_arguments(shown)))
     text = "".join(char if char.isprintable() else " " for char in text)
-    return text if len(shown) == len(words) else f"{text} …".strip()
+    return text if len(shown) == len(arguments) else f"{text} …".strip()

@@ -64,22 +64,22 @@ def is_address(text: str) -> bool:
 def in_hosts(name: str) -> list[str]:
     """Addresses that /etc/hosts has for a name."""
     wanted = name.rstrip(".").lower()
-    rows = [words for words in lines_of(HOSTS, "#") if len(words) > 1 and is_address(words[0])]
-    return [words[0] for words in rows if wanted in (other.rstrip(".").lower() for other in words[1:])]
+    rows = [fields for fields in lines_of(HOSTS, "#") if len(fields) > 1 and is_address(fields[0])]
+    return [fields[0] for fields in rows if wanted in (other.rstrip(".").lower() for other in fields[1:])]
 
 
 def settings() -> tuple[list[str], list[str], int]:
     """DNS servers, search domains, and how many dots a name needs to be tried without a search domain first."""
     servers, search, dots = [], None, 1
-    for key, *words in filter(None, lines_of(RESOLV, "#;")):
-        if key == "nameserver" and words and is_address(words[0]):
-            servers.append(words[0])
-        elif key == "domain" and words:
-            search = words[:1]
+    for key, *fields in filter(None, lines_of(RESOLV, "#;")):
+        if key == "nameserver" and fields and is_address(fields[0]):
+            servers.append(fields[0])
+        elif key == "domain" and fields:
+            search = fields[:1]
         elif key == "search":
-            search = words
+            search = fields
         elif key == "options":
-            found = [word[6:] for word in words if word.startswith("ndots:")]
+            found = [field[6:] for field in fields if field.startswith("ndots:")]
             dots = int(found[-1]) if found and found[-1].isdigit() else dots
     if search is None:
         search = [domain] if (domain := os.uname().nodename.partition(".")[2]) else []

@@ -209,11 +209,11 @@ class Status:
             return f"{lines} lines were dropped ({reason}): {self.agent.DROP_REASONS[reason]}"
         # Promtail counts all lines of a batch, although Loki accepts some of them.
         problem = f"Loki rejected at least one batch ({lines} lines, {reason})"
-        words = self.newest_error(self.agent.REFUSED, (self.status["uptime"] or 0) + 1)
-        ways = [way for phrase, way in REFUSALS.items() if phrase in words]
+        message = self.newest_error(self.agent.REFUSED, (self.status["uptime"] or 0) + 1)
+        ways = [way for phrase, way in REFUSALS.items() if phrase in message]
         way = ways[0] if ways else self.agent.DROP_REASONS.get(reason, "fix what Loki rejects")
         again = "then `ansible-playbook site.yml --tags promtail_clean` sends again what is still in the files"
-        return f"{problem}{f': {words}' if words else ''}. What to do: {way}; {again}"
+        return f"{problem}{f': {message}' if message else ''}. What to do: {way}; {again}"
 
     def newest_error(self, phrase: str, seconds: int) -> str:
         """Error in the newest log line of the agent that contains a phrase; empty without such a line.

@@ -20,15 +20,15 @@ MULTILINE_WAIT = "50ms"
 MULTILINE_LINES = 1000
 
 
-def level_template(words: dict[str, str]) -> str:
+def level_template(names: dict[str, str]) -> str:
     """Go template that converts a level to upper case and replaces other names of levels.
 
     Parameters:
-        words: level by its other name.
+        names: level by its other name.
     """
     text = "{{ $level }}"
-    for word, level in words.items():
-        text = f'{{{{ if eq $level "{word}" }}}}{level}{{{{ else }}}}{text}{{{{ end }}}}'
+    for name, level in names.items():
+        text = f'{{{{ if eq $level "{name}" }}}}{level}{{{{ else }}}}{text}{{{{ end }}}}'
     return "{{ $level := ToUpper .Value }}" + text
 
 

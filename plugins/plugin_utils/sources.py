@@ -83,7 +83,7 @@ def preset_problems(preset: dict[str, Any]) -> list[str]:
     if not isinstance(levels, dict) or not all(
         re.fullmatch(r"[^\"{}]+", f"{key}{value}") for key, value in levels.items()
     ):
-        problems.append("format: levels must be a mapping of words to levels, without quotes and braces")
+        problems.append("format: levels must be a mapping of other names to levels, without quotes and braces")
     if problems:
         return problems
     named = groups(preset["pattern"]) | groups(preset.get("path_pattern"))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.smolcluster.logging.plugins.modules import log_store_info
+from ansible_collections.smolcluster.logging.plugins.module_utils import docker
 from ansible_collections.smolcluster.logging.plugins.plugin_utils import controller
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,6 +26,7 @@ SETTINGS = {
     "images": [{"name": "grafana/loki:3.7.8", "digest": "", "file": ""}],
     "unit": "/etc/systemd/system/smolcluster-logging.service",
 }
+VARIABLES = ROOT / "roles/docker_loki_grafana/vars/main"
 HOST = {
     "system": "Linux",
     "distribution": "debian",
@@ -49,6 +50,11 @@ HOST = {
     "environment": {},
 }
 MAC = {"system": "Darwin", "distribution": "", "release": "", "uid": 501, "home": "/Users/smol", "compose": "2.40.1"}
+
+
+def variables_of_the_role() -> dict:
+    """Variables of the role, templates as they are written."""
+    return {name: value for path in VARIABLES.glob("*.yml") for name, value in yaml.safe_load(path.read_text()).items()}
 
 
 def problems(host: dict | None = None, **settings) -> list[str]:
@@ -192,7 +198,7 @@ def render(tmp_path_factory):
         play = {
             "hosts": "localhost",
             "gather_facts": False,
-            "vars_files": [str(ROOT / "roles/docker_loki_grafana/vars/main.yml")],
+            "vars_files": sorted(map(str, VARIABLES.glob("*.yml"))),
             "vars": {"ansible_python_interpreter": sys.executable},
             "tasks": [collect, {"ansible.builtin.copy": {"content": "{{ found | to_json }}", "dest": str(target)}}],
         }
@@ -230,7 +236,7 @@ def test_digest_is_that_of_the_default_image_or_the_one_that_is_set(render):
             {f"docker_loki_grafana_{name}_digest": own for name in ("loki", "grafana")},
         ],
     )
-    known = yaml.safe_load((ROOT / "roles/docker_loki_grafana/vars/main.yml").read_text())
+    known = variables_of_the_role()
     known = known["__docker_loki_grafana_known_digests"]
     assert plain == [f"{image}@{digest}" for image, digest in known.items()]
     assert other == ["registry.invalid/loki:1.0", "registry.invalid/grafana:1.0"]
@@ -241,14 +247,14 @@ def test_digest_is_that_of_the_default_image_or_the_one_that_is_set(render):
 def test_the_digest_of_each_default_image_is_known():
     role = ROOT / "roles/docker_loki_grafana"
     defaults = yaml.safe_load((role / "defaults/main.yml").read_text())
-    known = yaml.safe_load((role / "vars/main.yml").read_text())["__docker_loki_grafana_known_digests"]
+    known = variables_of_the_role()["__docker_loki_grafana_known_digests"]
     assert list(known) == [defaults[f"docker_loki_grafana_{name}_image"] for name in ("loki", "grafana")]
     for digest in known.values():
         assert problems(images=[{"name": "x", "digest": digest, "file": ""}]) == []
 
 
 def test_lines_cannot_be_deleted_over_http():
-    variables = yaml.safe_load((ROOT / "roles/docker_loki_grafana/vars/main.yml").read_text())
+    variables = variables_of_the_role()
     assert variables["__docker_loki_grafana_loki_config"]["limits_config"]["deletion_mode"] == "disabled"
 
 
@@ -395,55 +401,55 @@ COMPONENTS = "docker version --format {{range .Server.Components}}{{.Name}} {{en
     ],
 )
 def test_podman_is_known_by_its_client_or_its_service(known, podman):
-    assert log_store_info.is_podman(Commands(known), "docker") is podman
+    assert docker.is_podman(Commands(known), "docker") is podman
 
 
 def test_unit_of_the_engine(monkeypatch):
-    monkeypatch.setattr(log_store_info.host, "processes_of", lambda name: {"dockerd": [5, 6]}[name])
-    monkeypatch.setattr(log_store_info.linux, "unit_of", {5: None, 6: "engine.service"}.get)
-    assert log_store_info.engine_unit({"Id": "docker.service", "ActiveState": "active"}) == "docker.service"
-    assert log_store_info.engine_unit({"Id": "docker.service", "ActiveState": "inactive"}) == "engine.service"
-    monkeypatch.setattr(log_store_info.linux, "unit_of", lambda _: None)
-    assert log_store_info.engine_unit({}) == ""
+    monkeypatch.setattr(docker.host, "processes_of", lambda name: {"dockerd": [5, 6]}[name])
+    monkeypatch.setattr(docker.linux, "unit_of", {5: None, 6: "engine.service"}.get)
+    assert docker.engine_unit({"Id": "docker.service", "ActiveState": "active"}) == "docker.service"
+    assert docker.engine_unit({"Id": "docker.service", "ActiveState": "inactive"}) == "engine.service"
+    monkeypatch.setattr(docker.linux, "unit_of", lambda _: None)
+    assert docker.engine_unit({}) == ""
 
 
 def test_os_release_with_other_bytes_than_utf_8_and_one_that_is_no_file(tmp_path, monkeypatch):
     file = tmp_path / "os-release"
-    monkeypatch.setattr(log_store_info, "OS_RELEASE", file)
-    assert log_store_info.os_release() == {}
+    monkeypatch.setattr(docker, "OS_RELEASE", file)
+    assert docker.os_release() == {}
     file.write_bytes(b'NAME="Caf\xe9 Linux"\nID=debian\nVERSION_ID="13"\n\xff\n')
-    assert log_store_info.os_release()["ID"] == "debian"
-    assert log_store_info.os_release()["VERSION_ID"] == "13"
+    assert docker.os_release()["ID"] == "debian"
+    assert docker.os_release()["VERSION_ID"] == "13"
     file.unlink()
     os.mkfifo(file)
-    assert log_store_info.os_release() == {}
+    assert docker.os_release() == {}
 
 
 def test_whose_a_unit_is(tmp_path):
     unit, mark = tmp_path / "x.service", "Managed by smolcluster.logging"
-    assert log_store_info.owner_of(unit, mark) == "absent"
+    assert docker.owner_of(unit, mark) == "absent"
     unit.write_bytes(f"# {mark}\n[Unit]\n# caf".encode() + b"\xe9\n")
-    assert log_store_info.owner_of(unit, mark) == "ours"
+    assert docker.owner_of(unit, mark) == "ours"
     unit.write_bytes(b"[Unit]\n\xff\n")
-    assert log_store_info.owner_of(unit, mark) == "foreign"
+    assert docker.owner_of(unit, mark) == "foreign"
     unit.unlink()
     unit.symlink_to("/dev/null")  # masked
-    assert log_store_info.owner_of(unit, mark) == "foreign"
+    assert docker.owner_of(unit, mark) == "foreign"
     unit.unlink()
     os.mkfifo(unit)
-    assert log_store_info.owner_of(unit, mark) == "foreign"
+    assert docker.owner_of(unit, mark) == "foreign"
 
 
 def test_whose_a_folder_is(tmp_path):
     folder = tmp_path / "project"
-    assert log_store_info.look_into(folder, "mark") == (False, "")
+    assert docker.look_into(folder, "mark") == (False, "")
     folder.mkdir()
-    assert log_store_info.look_into(folder, "mark") == (False, "")
+    assert docker.look_into(folder, "mark") == (False, "")
     (folder / "file").touch()
-    assert log_store_info.look_into(folder, "mark") == (True, "")
+    assert docker.look_into(folder, "mark") == (True, "")
     (folder / "mark").touch()
-    assert log_store_info.look_into(folder, "mark") == (False, "")
-    assert log_store_info.look_into(folder / "file", "mark") == (True, "")
+    assert docker.look_into(folder, "mark") == (False, "")
+    assert docker.look_into(folder / "file", "mark") == (True, "")
 
 
 def test_folder_that_the_account_cannot_see(monkeypatch):
@@ -451,11 +457,11 @@ def test_folder_that_the_account_cannot_see(monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "is_dir", refuse)
-    assert log_store_info.look_into(Path("/"), "mark") == (False, "Permission denied")
+    assert docker.look_into(Path("/"), "mark") == (False, "Permission denied")
 
 
 def test_addresses_of_this_host():
-    assert log_store_info.has_address("127.0.0.1")
-    assert log_store_info.has_address("0.0.0.0")  # noqa: S104
-    assert not log_store_info.has_address("192.0.2.9")
-    assert not log_store_info.has_address("2001:db8::9")
+    assert docker.has_address("127.0.0.1")
+    assert docker.has_address("0.0.0.0")  # noqa: S104
+    assert not docker.has_address("192.0.2.9")
+    assert not docker.has_address("2001:db8::9")

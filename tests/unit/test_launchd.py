@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.smolcluster.logging.plugins.filter.to_plist import to_plist
+from ansible_collections.smolcluster.logging.plugins.module_utils import docker
 from ansible_collections.smolcluster.logging.plugins.module_utils.services import launchd
 from ansible_collections.smolcluster.logging.plugins.module_utils.services.base import ServiceState
 from ansible_collections.smolcluster.logging.plugins.module_utils.services.launchd import Launchd
 from ansible_collections.smolcluster.logging.plugins.module_utils.systems import darwin
-from ansible_collections.smolcluster.logging.plugins.modules import log_store_info
 from ansible_collections.smolcluster.logging.plugins.plugin_utils import agent_checks, macos_checks
 
 PRINTED = """system/smolcluster.logging.promtail = {
@@ -312,8 +312,8 @@ def test_engine_is_the_chosen_one_and_without_a_choice_one_that_answers(monkeypa
         return "28.0" if os.environ["DOCKER_HOST"] == "unix:///live" else ""
 
     monkeypatch.setenv("DOCKER_HOST", "")
-    monkeypatch.setattr(log_store_info.host, "SYSTEM", "Darwin")
-    monkeypatch.setattr(log_store_info, "output", output)
-    monkeypatch.setattr(darwin, "docker_hosts", lambda: ["unix:///left-over", "unix:///live"])
-    assert log_store_info.engine_of(None, "docker") == ("28.0" if used else "")
+    monkeypatch.setattr(docker.host, "SYSTEM", "Darwin")
+    monkeypatch.setattr(docker, "output", output)
+    monkeypatch.setattr(docker, "docker_hosts", lambda: ["unix:///left-over", "unix:///live"])
+    assert docker.engine_of(None, "docker") == ("28.0" if used else "")
     assert os.environ.get("DOCKER_HOST", "") == used

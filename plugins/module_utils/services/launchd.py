@@ -153,8 +153,8 @@ class Launchd:
             job = read_plist(path)
             arguments = job.get("ProgramArguments", [])
             listed = arguments if isinstance(arguments, list) else [arguments]
-            words = " ".join(map(str, [job.get("Program", ""), *listed])).split()
-            if any(os.path.basename(word) == program for word in words):
+            parts = " ".join(map(str, [job.get("Program", ""), *listed])).split()
+            if any(os.path.basename(part) == program for part in parts):
                 label = job.get("Label")
                 name = label if label and isinstance(label, str) else path.stem
                 services = [cls(run, name, domain, path) for domain in domains]
@@ -312,10 +312,10 @@ class Launchd:
                 raise RuntimeError(f"launchctl bootstrap {self._domain} {self._file}: {(err or out).strip()}")
             time.sleep(0.5)
 
-    def _do(self, *words: str) -> None:
-        code, out, err = self._run([LAUNCHCTL, *words])
+    def _do(self, *argv: str) -> None:
+        code, out, err = self._run([LAUNCHCTL, *argv])
         if code:
-            raise RuntimeError(f"launchctl {' '.join(words)}: {(err or out).strip()}")
+            raise RuntimeError(f"launchctl {' '.join(argv)}: {(err or out).strip()}")
 
     def _log(self) -> str:
         """Path of the job's standard error; empty when its property list has none."""

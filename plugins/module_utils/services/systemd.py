@@ -231,10 +231,10 @@ class Systemd:
         file.unlink(missing_ok=True)
         self._do("daemon-reload")
 
-    def _do(self, *words: str) -> None:
-        code, out, err = self._run(["systemctl", *words])
+    def _do(self, *argv: str) -> None:
+        code, out, err = self._run(["systemctl", *argv])
         if code:
-            raise RuntimeError(f"systemctl {' '.join(words)}: {(err or out).strip()}")
+            raise RuntimeError(f"systemctl {' '.join(argv)}: {(err or out).strip()}")
 
     def journal(self, lines: int = 15, seconds: int | None = None) -> str:
         """Last lines of the service's journal.
@@ -243,6 +243,6 @@ class Systemd:
             lines: how many at most.
             seconds: largest age; None for any age.
         """
-        words = ["journalctl", "--unit", self.name, f"--lines={lines}", "--no-pager", "--output=cat"]
-        out = self._run([*words, *([f"--since=-{seconds}s"] if seconds else [])])[1]
+        argv = ["journalctl", "--unit", self.name, f"--lines={lines}", "--no-pager", "--output=cat"]
+        out = self._run([*argv, *([f"--since=-{seconds}s"] if seconds else [])])[1]
         return out.strip()

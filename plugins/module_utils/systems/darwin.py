@@ -26,19 +26,14 @@ HINTS = {
 DEVELOPER_PYTHON = "/Library/Developer/CommandLineTools/usr/bin/python3"
 # Homebrew's folder on Apple silicon and on Intel (https://docs.brew.sh/Installation).
 PREFIXES = (Path("/opt/homebrew"), Path("/usr/local"))
-# In an account's home: where Docker Desktop, OrbStack and Colima put the client and the sockets of their engines.
-# Sources: the manuals of Docker Desktop (advanced settings), OrbStack (docs.orbstack.dev/docker) and Colima (FAQ).
-DOCKER_PROGRAMS = (".orbstack/bin", ".docker/bin")
-DOCKER_DEFAULT = "unix:///var/run/docker.sock"
-DOCKER_SOCKETS = (".docker/run", ".orbstack/run", ".colima/default", ".config/colima/default")
 
 
-def output(*words: str) -> str:
+def output(*argv: str) -> str:
     """Standard output of a program, whatever its exit code; empty when it is missing or takes longer than 20 s."""
     try:
         # AnsibleModule.run_command has no timeout.
         done = subprocess.run(  # pylint: disable=ansible-bad-function
-            words, capture_output=True, text=True, errors="replace", timeout=20, check=False, stdin=subprocess.DEVNULL
+            argv, capture_output=True, text=True, errors="replace", timeout=20, check=False, stdin=subprocess.DEVNULL
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
@@ -122,9 +117,9 @@ def quarantined(path: Path) -> bool:
     return path.exists() and "com.apple.quarantine" in output("/usr/bin/xattr", str(path)).split()
 
 
-def hint(words: str) -> str:
+def hint(message: str) -> str:
     """Possible cause to append to an error message; empty when there is none."""
-    return "".join(f". {text}" for phrase, text in HINTS.items() if phrase in words.lower())
+    return "".join(f". {text}" for phrase, text in HINTS.items() if phrase in message.lower())
 
 
 def interpreter() -> str:
@@ -166,18 +161,6 @@ def owner_of(brew: str) -> tuple[int, int]:
     link, file = os.lstat(brew), os.stat(brew)
     status = link if link.st_uid else file
     return status.st_uid, status.st_gid
-
-
-def docker_path() -> str:
-    """`PATH` with every folder where this account may have Docker's client."""
-    programs = [f"{prefix}/bin" for prefix in PREFIXES] + [str(Path.home() / place) for place in DOCKER_PROGRAMS]
-    return ":".join([*programs, "/usr/bin", "/bin", "/usr/sbin", "/sbin"])
-
-
-def docker_hosts() -> list[str]:
-    """Addresses of engines that this account may have started; a stopped engine may have left its socket."""
-    sockets = [Path.home() / place / "docker.sock" for place in DOCKER_SOCKETS]
-    return [f"unix://{path}" for path in sockets if path.is_socket()]
 
 
 def facts() -> dict[str, object]:

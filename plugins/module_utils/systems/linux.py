@@ -21,7 +21,7 @@ USUAL = ("/bin/sh", "/proc/1/exe")
 MACHINES = {(3, 32): "i686", (62, 64): "x86_64", (62, 32): "x32", (40, 32): "armv7l", (183, 64): "aarch64"}
 
 
-def hint(words: str) -> str:  # noqa: ARG001
+def hint(message: str) -> str:  # noqa: ARG001
     """Possible cause to append to an error message; always empty on Linux."""
     return ""
 
@@ -90,7 +90,7 @@ def glibc() -> str | None:
 def command_line(pid: int) -> list[str]:
     """Arguments of a process; empty when it has ended or is a kernel thread."""
     try:
-        return [word for word in text_of(PROC / str(pid) / "cmdline").split("\0") if word]
+        return [argument for argument in text_of(PROC / str(pid) / "cmdline").split("\0") if argument]
     except OSError:
         return []
 
@@ -98,10 +98,10 @@ def command_line(pid: int) -> list[str]:
 def environment(pid: int) -> dict[str, str]:
     """Environment that a process was started with; empty when it has ended."""
     try:
-        words = text_of(PROC / str(pid) / "environ").split("\0")
+        variables = text_of(PROC / str(pid) / "environ").split("\0")
     except OSError:
         return {}
-    return dict(word.split("=", 1) for word in words if "=" in word)
+    return dict(variable.split("=", 1) for variable in variables if "=" in variable)
 
 
 def executable(pid: int) -> str | None:
