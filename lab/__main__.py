@@ -10,7 +10,7 @@ from lab.shell import LabError
 
 
 def main() -> int:
-    """Run a command; an error that the user can mend is one message, not a traceback."""
+    """Run a command; an error that the user can fix is one message, not a traceback."""
     parser = argparse.ArgumentParser(prog="python -m lab", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     up = commands.add_parser("up", help="bring the hosts up; deploys nothing; safe to repeat")

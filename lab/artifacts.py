@@ -146,7 +146,7 @@ def release(program: str, package: str, versions: dict[str, str], platform: str)
 
 
 def mac() -> dict:
-    """Provide what stands in for the release archive of a Mac in the lab: this machine's own program in its shape.
+    """Provide a substitute for the release archive for Macs: this machine's own program in an archive of that form.
 
     Returns:
         Variables of the role promtail for the simulated Mac.
@@ -257,7 +257,7 @@ def ensure() -> dict:
         }
     else:
         warn(
-            "Artifact grafana/grafana (image): not to be had here, so the lab runs without Grafana. "
+            "Artifact grafana/grafana (image): not available here, so the lab runs without Grafana. "
             f"A `docker save` file in {ARTIFACTS / 'images'} is used when there is one."
         )
     return variables

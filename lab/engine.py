@@ -28,7 +28,7 @@ def apt_install(*packages: str) -> None:
     """Install Debian packages as root.
 
     Raises:
-        LabError: no root or no apt; names the packages for installing by hand.
+        LabError: no root or no apt; names the packages to install manually.
     """
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         raise LabError(f"missing: {', '.join(packages)}; install them, or run this as root on Debian or Ubuntu")

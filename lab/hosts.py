@@ -55,7 +55,7 @@ def start(host: Host) -> None:
     """
     state, image = state_of(host), images.of_host(host.role, host.suite)
     if state != "missing" and inspect(host, ".Config.Image") != image:
-        print(f"{host.name} has an older image and is made anew", flush=True)
+        print(f"{host.name} has an older image and is created again", flush=True)
         run(["docker", "rm", "--force", host.container])
         state = "missing"
     if state == "running":

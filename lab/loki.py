@@ -21,7 +21,7 @@ def entries(url: str, query: str, start: int, end: int, page: int = loki.PAGE) -
         Time in nanoseconds, line and labels of each entry, oldest first.
 
     Raises:
-        LokiError: no answer, a refusal with Loki's own words, or a whole page of lines with one and the same time.
+        LokiError: no answer, a refusal with Loki's message, or a whole page of lines with one and the same time.
     """
     found: dict[tuple, Entry] = {}
     while True:

@@ -47,7 +47,7 @@ def run(
 
 @contextmanager
 def step(text: str) -> Iterator[None]:
-    """Announce a step that takes a while, say every 30 s that it goes on, and tell at the end how long it took."""
+    """Announce a step that takes a while, report every 30 s that it still runs, and at the end how long it took."""
     print(f"{text} …", flush=True)
     start = time.monotonic()
     over = threading.Event()
@@ -84,5 +84,5 @@ def wait_for(condition, what: str, timeout: float, pause: float = 0.2) -> None:
 
 
 def warn(text: str) -> None:
-    """Tell the user something that is no error."""
+    """Print a message that is not an error."""
     print(text, file=sys.stderr, flush=True)

@@ -17,7 +17,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 COLLECTION = "smolcluster.logging"
-# Longer values stand in defaults/main.yml only.
+# Longer values are in defaults/main.yml only.
 LONGEST_DEFAULT = 70
 
 # Ansible's markup for documentation, for example C(text) and L(text,address), in Markdown.
@@ -44,7 +44,7 @@ def cell(text: str) -> str:
 
 
 def code(value: Any) -> str:
-    """Value as it stands in YAML, marked as code."""
+    """Value as written in YAML, marked as code."""
     text = '""' if value == "" else yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("...\n")
     return f"`{text.strip()}`"
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Inventory script: the hosts of the container lab that `make lab` brings up, by LAB_NUMBER.
 
-Real machines stand in inventory/hosts.yml.
+Real machines are in inventory/hosts.yml.
 """
 
 import json

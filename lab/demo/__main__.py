@@ -20,7 +20,7 @@ from plugins.module_utils.loki import LokiError
 
 LOGS = "/tmp/smolcluster-logs"  # noqa: S108 - SmolCluster's own folder
 PROGRAM = "/home/smol/train.py"
-# Host, log file, and what the process is told.
+# Host, log file, and arguments of the process.
 PROCESSES = (
     ("mini1", "server-mini1", ["server"]),
     ("mini2", "worker-rank0-mini2", ["worker", "--rank", "0", "--server", "mini1"]),

@@ -93,7 +93,7 @@ def loss(start: int, rows: int = 10) -> None:
         if (match := re.search(r"step:(\d+) \| metric:loss \| value:([\d.]+)", line))
     ]
     if not found:
-        raise LabError("no line of the server tells a loss")
+        raise LabError("no line of the server contains a loss")
     shown = [*found[: -1 : max(1, len(found) // rows)], found[-1]]
     # The lowest loss that is shown has a bar of one character.
     bases = [math.log(max(value, 1e-6)) for _, value in shown]

@@ -97,7 +97,7 @@ def test_version_change_in_an_outage(cluster, training, artifacts, tmp_path):
 
 @pytest.mark.parametrize("how", ["reboot", "power cut"])
 def test_mini_goes_down(cluster, training, how):
-    """Mini restarted, files on a disk, Loki up"""
+    """Node restarted, files on a disk, Loki up"""
     training.start(MINIS, rate=50)
     training.wait_written(600)
     mini = MINIS[0]
@@ -108,7 +108,7 @@ def test_mini_goes_down(cluster, training, how):
 
 
 def test_mini_goes_down_in_an_outage(cluster, training):
-    """Mini loses power while Loki is down, files on a disk"""
+    """Node loses power while Loki is down, files on a disk"""
     training.start(MINIS, rate=50)
     with store_down(cluster, training):
         training.wait_written(600)
@@ -118,7 +118,7 @@ def test_mini_goes_down_in_an_outage(cluster, training):
 
 
 def test_new_run_after_a_reboot_that_wiped_tmp(cluster, training):
-    """Mini restarted, `/tmp` wiped: the next run's file of the same name is read from its beginning"""
+    """Node restarted, `/tmp` wiped: the next run's file of the same name is read from its start"""
     mini = MINIS[0]
     training.start([mini], rate=50, folder="/tmp/smolcluster-logs")
     training.wait_written(300)

@@ -85,7 +85,7 @@ def dropped(cluster) -> int:
 @pytest.mark.parametrize("keep", ["numbers", "dates"])
 @pytest.mark.parametrize("generations", [3, 10])
 def test_rotations_in_an_outage(cluster, training, generations, keep):
-    """Three and ten rotations while Loki is down, lines over 5 h: all of them, once, under the log's own name"""
+    """Three and ten rotations while Loki is down, lines over 5 h: all lines, once, under the name of the log"""
     path, mark = f"{FOLDER}/worker-rank0-{training.run}.log", training.run
     before = dropped(cluster)
     with store_down(cluster):
@@ -97,7 +97,7 @@ def test_rotations_in_an_outage(cluster, training, generations, keep):
 
 
 def test_first_look_at_a_week_of_rotated_files(cluster, training):
-    """An agent that comes to a folder with a week of rotated files: all of them, once, the oldest first"""
+    """An agent deployed to a folder with a week of rotated files: all lines, once, the oldest first"""
     path, mark = f"{FOLDER}/worker-rank0-{training.run}.log", training.run
     cluster.on(MINI, "systemctl stop promtail")
     count = rotate(cluster, path, mark, 8, 7 * 24, "dates")
@@ -112,7 +112,7 @@ def test_first_look_at_a_week_of_rotated_files(cluster, training):
 
 @pytest.mark.parametrize("how", ["agent stopped", "agent killed", "Loki down"])
 def test_renamed_while_the_agent_is_away(cluster, training, how):
-    """A log with lines that were not read yet is rotated while the agent is away"""
+    """A log with lines that were not read yet is rotated while the agent does not run"""
     path, mark = f"{FOLDER}/worker-rank0-{training.run}.log", training.run
     cluster.on(MINI, f"mkdir -p -m 1777 {FOLDER}; cat > {path}", data=lines(stamp(cluster, 3), mark, 100))
     assert arrived(cluster, training, mark, 100) == list(range(100))
@@ -130,7 +130,7 @@ def test_renamed_while_the_agent_is_away(cluster, training, how):
 
 
 def test_truncation_to_zero(cluster, training):
-    """Truncation to zero once all is delivered (copytruncate without its race)"""
+    """Truncation to zero after everything is delivered (copytruncate without its race)"""
     training.start(MINIS, rate=20).stop()
     assert training.settle(15) is not None
     for mini in MINIS:
@@ -146,7 +146,7 @@ def test_truncation_to_zero(cluster, training):
 
 
 def test_copytruncate_while_lines_flow(cluster, training):
-    """LIMIT: three times copytruncate while lines flow: what is written between copy and cut is in no file"""
+    """LIMIT: three times copytruncate while lines flow: lines between copy and truncation are in no file"""
     training.start([MINI], rate=100)
     wait_for(training.arrived, "the agent follows the file", 20)
     for number in range(3):
@@ -166,7 +166,7 @@ def test_copytruncate_while_lines_flow(cluster, training):
 @pytest.mark.parametrize("longer", [True, False], ids=["longer", "shorter"])
 @pytest.mark.parametrize("agent", ["agent up", "agent down", "agent killed"])
 def test_new_run_in_a_file_of_the_same_name(cluster, training, agent, longer):
-    """A new file of the same name replaces a delivered one"""
+    """A new file with the same name replaces a delivered one"""
     path, mark = f"{FOLDER}/worker-rank0-{training.run}.log", training.run
     cluster.on(MINI, f"mkdir -p -m 1777 {FOLDER}; cat > {path}", data=lines(stamp(cluster, 2), f"{mark}-old", 300))
     assert arrived(cluster, training, f"{mark}-old", 300) == list(range(300))
@@ -183,7 +183,7 @@ def test_new_run_in_a_file_of_the_same_name(cluster, training, agent, longer):
 
 @pytest.mark.parametrize("agent", ["agent up", "agent down"])
 def test_deleted_and_made_again(cluster, training, agent):
-    """A delivered file is deleted and made again, its inode used anew"""
+    """A delivered file is deleted and created again with the same inode"""
     path, mark = f"{FOLDER}/worker-rank0-{training.run}.log", training.run
     cluster.on(MINI, f"mkdir -p -m 1777 {FOLDER}; cat > {path}", data=lines(stamp(cluster, 2), f"{mark}-old", 200))
     assert arrived(cluster, training, f"{mark}-old", 200) == list(range(200))
@@ -236,7 +236,7 @@ END
 
 
 def test_file_in_a_folder_that_comes_later(cluster, training):
-    """Folder removed and made again while the agent runs"""
+    """Folder removed and created again while the agent runs"""
     mark, folder = training.run, LOGS
     cluster.on(
         MINI, f"mkdir -p -m 1777 {folder}; cat > {folder}/worker-rank0-{mark}.log", data=lines(stamp(cluster), mark, 20)
@@ -250,7 +250,7 @@ def test_file_in_a_folder_that_comes_later(cluster, training):
 
 
 def test_rename_within_the_glob(cluster, training):
-    """A file renamed to a name that is watched too: its lines once, under the first name"""
+    """A file renamed to another watched name: its lines once, under the first name"""
     path, mark = f"{FOLDER}/worker-rank0-{training.run}.log", training.run
     cluster.on(MINI, f"mkdir -p -m 1777 {FOLDER}; cat > {path}", data=lines(stamp(cluster), mark, 100))
     assert arrived(cluster, training, mark, 100) == list(range(100))
@@ -264,7 +264,7 @@ def test_rename_within_the_glob(cluster, training):
 
 @pytest.mark.parametrize("loki", ["Loki up", "Loki down"])
 def test_cut_and_refilled(cluster, training, loki):
-    """A file cut to zero and refilled beyond its old length at once"""
+    """A file truncated to zero and refilled beyond its old length at once"""
     path, mark = f"{FOLDER}/worker-rank0-{training.run}.log", training.run
     cluster.on(MINI, f"mkdir -p -m 1777 {FOLDER}; cat > {path}", data=lines(stamp(cluster, 2), f"{mark}-a", 300))
     assert arrived(cluster, training, f"{mark}-a", 300) == list(range(300))

@@ -97,7 +97,7 @@ def test_clock_is_set_right(training):
 
 
 def test_two_agents_on_the_same_files(cluster, training):
-    """A second Promtail, started by hand, on the same files: nothing shows twice, the role names it"""
+    """A second Promtail, started manually, on the same files: no line appears twice, and the role reports it"""
     by_hand = "/opt/promtail/current/promtail -config.file=/tmp/by-hand.yml"
     cluster.on(
         MINI,
@@ -114,7 +114,7 @@ def test_two_agents_on_the_same_files(cluster, training):
 
 
 def test_disk_of_the_mini_is_full(cluster, training):
-    """State disk of the mini full while lines flow and the agent is killed, then healed"""
+    """State disk of the node full while lines flow and the agent is killed, then free again"""
     training.start([MINI], rate=50)
     training.wait_written(100)
     state = "/var/lib/promtail"
@@ -139,7 +139,7 @@ def test_disk_of_the_mini_is_full(cluster, training):
 
 @pytest.mark.slow
 def test_disk_of_loki_is_full(cluster, training):
-    """Loki's disk full for 20 s, then healed"""
+    """Loki's disk full for 20 s, then free again"""
     # On a small file system of its own; what was stored before is not to be seen meanwhile.
     cluster.on(
         CONTROLLER,
@@ -200,7 +200,7 @@ Zone Lab 1:00 Lab L%sT
 
 
 def test_summer_time_ends(cluster, training):
-    """LIMIT: summer time ends: nothing is lost, but one of the two equal hours is filed 1 h off"""
+    """LIMIT: summer time ends: nothing is lost, but one of the two equal hours is stored 1 h off"""
     mini = MINIS[2]
     end = cluster.on(mini, "date -u -d '+15 seconds' '+%b %-d %H:%M:%Su'")
     cluster.on(mini, "cat > /tmp/lab.zic && zic -d /usr/share/zoneinfo /tmp/lab.zic", data=ZONE.format(end=end))

@@ -17,7 +17,7 @@ def address(cluster) -> str:
 
 
 def test_network_is_cut(cluster, training):
-    """Network between mini and controller cut for 10 s"""
+    """Network between node and controller cut for 10 s"""
     training.start([MINI], rate=50)
     cluster.on(MINI, f"ip route add blackhole {address(cluster)}")
     training.wait_written(500)

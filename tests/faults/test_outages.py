@@ -9,7 +9,7 @@ from tests.lab.harness import CONTROLLER, MINIS
 
 
 def test_outage_of_two_minutes(cluster, training):
-    """Loki stopped for 2 min, 100 lines/s per mini"""
+    """Loki stopped for 2 min, 100 lines/s per node"""
     training.start(MINIS, rate=100)
     with store_down(cluster, training):
         training.wait_written(12_000)

@@ -20,7 +20,7 @@ DAMAGE = {
 
 @pytest.mark.parametrize("damages", [list(DAMAGE)[:3], list(DAMAGE)[3:]], ids=", ".join)
 def test_state_is_damaged(cluster, training, damages):
-    """Agent killed while Loki is down, then its state is damaged, on each mini otherwise"""
+    """Agent killed while Loki is down, then its state is damaged, in a different way on each node"""
     training.start(MINIS, rate=100)
     training.wait_written(100)
     with store_down(cluster, training):

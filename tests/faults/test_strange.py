@@ -66,7 +66,7 @@ def of_others(cluster):
     ],
 )
 def test_link_ships_nothing_of_others(cluster, training, target, why):
-    """A link to somebody else's file in a watched folder: nothing is shipped, the watcher says why"""
+    """A link to another account's file in a watched folder: nothing is shipped, and the watcher says why"""
     path, mark = f"{FOLDER}/worker-rank0-{training.run}.log", training.run
     cluster.on(MINI, f"su smol -s /bin/sh -c 'ln -s {target} {path}'")
     is_refused(cluster, path, why)
@@ -133,7 +133,7 @@ def test_folder_is_swapped_for_a_link(cluster, training):
 
 
 def test_session_link_is_set_anew(cluster, training):
-    """A link in the fixed part of a path, as Ray's to its latest session, is set anew while the agent runs"""
+    """A link in the fixed part of a path, as Ray's to its latest session, changes while the agent runs"""
     mark, top = training.run, f"{ELSEWHERE}/ray"
     made = "su smol -s /bin/sh -c 'mkdir -p {top}/session_{n}/logs; ln -sfn session_{n} {top}/session_latest'"
     cluster.on(MINI, f"mkdir -p -m 1777 {ELSEWHERE}")
@@ -157,7 +157,7 @@ NAMES = {
 
 @pytest.mark.parametrize("name", NAMES)
 def test_strange_name(cluster, training, name):
-    """A file with a strange name is shipped, and nothing else stands still"""
+    """A file with an unusual name is shipped, and other files are, too"""
     mark, strange = training.run, f"{FOLDER}/worker-".encode() + NAMES[name] + f"-{training.run}.log".encode()
     other = f"{FOLDER}/worker-rank1-{training.run}.log"
     text = lines(stamp(cluster), mark, 20)
@@ -190,7 +190,7 @@ def test_what_is_no_file_does_not_fill_the_journal(cluster, training):
 
 @pytest.mark.parametrize("kind", ["hole", "progress bar", "no end yet"])
 def test_line_that_is_larger_than_the_memory(cluster, training, kind):
-    """A line of 400 MB, as a hole of a sparse file, a progress bar or without an end: other files flow on"""
+    """A line of 400 MB, as a hole of a sparse file, a progress bar or without an end: other files are still shipped"""
     mark, path = training.run, f"{FOLDER}/worker-rank0-{training.run}.log"
     cluster.on(MINI, f"mkdir -p -m 1777 {FOLDER}")
     before = cluster.agent_pid(MINI)

@@ -402,7 +402,7 @@ def test_files_of_ours_that_somebody_has_damaged_are_mended(mac: Mac):
     assert mac.sh(f"head -c 6 {PLIST}") == "bplist"
     assert mac.one().changed() == 1
     assert mac.one().changed() == 0
-    mac.delivers(f"mended-{time.time_ns()}")
+    mac.delivers(f"fixed-{time.time_ns()}")
 
 
 TRAPS = {

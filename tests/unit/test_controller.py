@@ -104,7 +104,7 @@ def test_default_password_may_stay_on_loopback(address):
     assert problems(listen={GRAFANA: address}) == []
 
 
-# The address as it is written, what Docker is told to bind to, and the host by which the controller asks itself.
+# The address as written, the addresses that Docker binds to, and the host part of a URL for the controller itself.
 ADDRESSES = [
     ("127.0.0.1", ["127.0.0.1"], "127.0.0.1"),
     ("0.0.0.0", ["0.0.0.0"], "127.0.0.1"),  # noqa: S104

@@ -1,4 +1,4 @@
-"""The demo's training as real processes on loopback, and how the demo tells that one failed."""
+"""The demo's training as real processes on loopback, and how the demo reports a failed one."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_chart_has_first_and_last_step_and_tells_small_losses_apart(monkeypatch,
     assert bars == sorted(set(bars), reverse=True)
 
 
-@pytest.mark.parametrize(("part", "missing"), [(report.loss, "tells a loss"), (report.one_error, "no ERROR")])
+@pytest.mark.parametrize(("part", "missing"), [(report.loss, "contains a loss"), (report.one_error, "no ERROR")])
 def test_missing_lines_are_told_plainly(monkeypatch, part, missing):
     monkeypatch.setattr(report, "entries", lambda *_: [])
     with pytest.raises(LabError, match=missing):

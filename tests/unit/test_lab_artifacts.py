@@ -1,4 +1,4 @@
-"""The artifact builder: release-shaped archives, and images told apart by what they hold."""
+"""The artifact builder: release-shaped archives, and images recognised by their content."""
 
 from __future__ import annotations
 

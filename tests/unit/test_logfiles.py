@@ -36,7 +36,7 @@ class Node:
         self.offsets: dict[str, tuple[float | None, int]] = {}
 
     def start(self) -> logfiles.LogFiles:
-        """Start the program anew."""
+        """Restart the program."""
         self.offsets = {}
         self.files = logfiles.LogFiles(
             self.state,

@@ -36,6 +36,16 @@ SHIPPED = {
     "plugins",
     "roles",
 }
+# Words that readers in other countries do not know, or that are translated word by word; none has a good use here.
+WORDS_TO_AVOID = re.compile(
+    r"\b(mend(s|ed|ing)?|unwell|anew|to be had|stands? against|h(o|e)ld(s|ing)? against|put(s|ting)? back|"
+    r"belongs? into|(is|are|was|were|be) told|told apart|tells? apart|whole they are|own words|set-up by hand)\b",
+    re.IGNORECASE,
+)
+# Files that users read, or that print messages.
+VISIBLE = tuple(
+    f"{folder}/" for folder in "changelogs docs group_vars inventory lab meta playbooks plugins roles tools".split()
+)
 PYTHON_TYPES = {"str": str, "path": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict}
 
 by_role = pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
@@ -69,6 +79,12 @@ def tracked(pattern: str = "") -> list[str]:
     words = ["git", "-C", str(ROOT), "ls-files", "-z", *([pattern] if pattern else [])]
     found = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     return [path for path in found.split("\0") if path]
+
+
+def words_to_avoid(text: str) -> list[str]:
+    """Words to avoid in a text; a phrase may be broken over two lines of text, comment or string literals."""
+    joined = re.sub(r"[ \t]*\"?[ \t]*\n[ \t]*(f?\"|#)?[ \t]*", " ", text)
+    return [found[0] for found in WORDS_TO_AVOID.finditer(joined)]
 
 
 @by_role
@@ -179,3 +195,22 @@ def test_every_path_of_the_map_in_contributing_exists():
     named = [name for name in re.findall(r"`([\w./-]+)`", layout) if "/" in name and "ROLE" not in name]
     assert len(named) > 30
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Mend it, and start it anew.", ["Mend", "anew"]),
+        ("# This stands\n# against that.", ["stands against"]),
+        ('"the old agent was put "\n        f"back"', ["put back"]),
+        ("Recommended: amend it, put it back later, and tell the user.", []),
+    ],
+)
+def test_words_to_avoid_are_found(text, words):
+    assert words_to_avoid(text) == words
+
+
+def test_texts_have_no_words_to_avoid():
+    files = [ROOT / path for path in tracked() if path.startswith(VISIBLE) or path.endswith(".md")]
+    texts = {str(file): file.read_text("utf-8", "replace") for file in files if file.is_file()}
+    assert {file: words for file, text in texts.items() if (words := words_to_avoid(text))} == {}
