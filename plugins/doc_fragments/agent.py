@@ -6,12 +6,12 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """The agent that a module is about."""
+    """The option `agent`."""
 
     DOCUMENTATION = r"""
 options:
   agent:
-    description: Name of the agent, which is also that of its program.
+    description: Name of the agent, which is also the name of its program.
     type: str
     choices: [promtail]
     required: true

@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: agent_notes
 short_description: List notes on a deployment of an agent
-description: What does not prevent the deployment, but can lose lines later.
+description: Notes on what does not prevent the deployment, but can lose lines later.
 author: [SmolCluster contributors (@smolcluster)]
 positional: node
 options:
@@ -22,7 +22,7 @@ EXAMPLES = r"""
 notes: "{{ settings | smolcluster.logging.agent_notes(node) }}"
 """
 RETURN = r"""
-_value: {description: One text per note with the way out; empty when there is none., type: list, elements: str}
+_value: {description: One text per note with the way out; empty without notes., type: list, elements: str}
 """
 
 from ansible_collections.smolcluster.logging.plugins.plugin_utils import agent_checks

@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: agent_problems
 short_description: List problems that prevent a deployment of an agent
-description: Looks at all settings of the role, and at the node where its facts are given, so that all is told at once.
+description: Checks all settings of the role and the facts of the node, and lists all problems at once.
 author: [SmolCluster contributors (@smolcluster)]
 positional: formats, node
 options:
@@ -15,7 +15,7 @@ options:
     description: >-
       The role's settings: C(sources), C(loki_url), C(version), C(base_url), C(timezone), C(http_port), C(adopt),
       C(home), C(user), C(account), C(reads_all), C(install_method), C(homebrew_tap), C(full_disk_access) and
-      C(platform) (empty where there is no program for the node).
+      C(platform) (empty when there is no program for the node).
     type: dict
     required: true
   formats: {description: Folder of the format presets., type: path, required: true}
@@ -25,7 +25,7 @@ EXAMPLES = r"""
 problems: "{{ settings | smolcluster.logging.agent_problems('roles/agent/vars/formats', node) }}"
 """
 RETURN = r"""
-_value: {description: One sentence per problem with the way out; empty when there is none., type: list, elements: str}
+_value: {description: One sentence per problem with the way out; empty without problems., type: list, elements: str}
 """
 
 from ansible_collections.smolcluster.logging.plugins.plugin_utils import agent_checks

@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: promtail_scrape_configs
 short_description: Turn log sources into Promtail's scrape configs
-description: Makes one scrape config per source, so that each source has its own stages.
+description: Returns one scrape config per source, so that each source has its own stages.
 author: [SmolCluster contributors (@smolcluster)]
 positional: formats, node, zone, copies
 options:
@@ -19,7 +19,7 @@ options:
   formats: {description: Folder of the format presets., type: path, required: true}
   node: {description: Value of the label C(node)., type: str, required: true}
   zone:
-    description: IANA name of the time zone of lines without one; C(Local) is the node's own.
+    description: Time zone of lines whose time has none, as an IANA name; C(Local) is the node's own.
     type: str
     required: true
   copies: {description: Folder of the copies that the agent reads., type: path, required: true}

@@ -1,13 +1,13 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Ansible filter: folders that log sources begin with."""
+"""Ansible filter: list the folders of log sources."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: source_folders
-short_description: List the folders that log sources begin with
-description: The part of each path before its first wildcard, with the owner and mode that a missing one is to get.
+short_description: List the folders of log sources
+description: Returns the part of each path before its first wildcard, with owner and mode for a missing folder.
 author: [SmolCluster contributors (@smolcluster)]
 options:
   _input: {description: Entries of C(smolcluster_log_sources)., type: list, elements: dict, required: true}
@@ -17,7 +17,7 @@ folders: "{{ smolcluster_log_sources | smolcluster.logging.source_folders }}"
 """
 RETURN = r"""
 _value:
-  description: One entry per folder with its C(path) and, where a source says so, C(owner) and C(mode).
+  description: One entry per folder with its C(path) and, if the source sets them, C(owner) and C(mode).
   type: list
   elements: dict
 """

@@ -1,13 +1,13 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Ansible filter: a line of a log source."""
+"""Ansible filter: format of a log source's lines."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: source_sample
-short_description: Give a line as a log source has them
-description: The sample of the source's preset; only the message where the source has none.
+short_description: Return the format of a log source's lines
+description: Returns the sample of the source's preset; only the message for a source without a preset.
 author: [SmolCluster contributors (@smolcluster)]
 positional: formats
 options:
@@ -18,7 +18,7 @@ EXAMPLES = r"""
 sample: "{{ source | smolcluster.logging.source_sample('roles/agent/vars/formats') }}"
 """
 RETURN = r"""
-_value: {description: Line in the notation of Python's C(logging.Formatter)., type: str}
+_value: {description: Format of a line for Python's C(logging.Formatter)., type: str}
 """
 
 from ansible_collections.smolcluster.logging.plugins.plugin_utils import sources

@@ -7,14 +7,14 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: watcher_settings
 short_description: Turn log sources into the settings of the program that watches the files
-description: Patterns of paths, links that may be followed, and by what the first line of an entry is recognised.
+description: Returns path patterns, links that may be followed, and the expression for the first line of an entry.
 author: [SmolCluster contributors (@smolcluster)]
 positional: stages, layout, port, timeout
 options:
   _input: {description: Entries of C(smolcluster_log_sources)., type: list, elements: dict, required: true}
   stages: {description: Pipeline stages of each entry., type: list, elements: list, required: true}
   layout:
-    description: Where the agent's parts are; see the module M(smolcluster.logging.agent_host_info).
+    description: Paths of the agent; see the module M(smolcluster.logging.agent_host_info).
     type: dict
     required: true
   port: {description: TCP port of the agent's metrics on 127.0.0.1., type: int, required: true}

@@ -39,21 +39,21 @@ def digest(path: Path) -> str:
 
 
 def digest_of_texts(*texts: str) -> str:
-    """Short digest of texts in their order, to tell one deployment from another."""
+    """Short digest of texts in their order, to distinguish deployments."""
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
 
 
 def origin_of(home: Path, version: str, program: str) -> dict[str, str]:
-    """What an installed version was made of.
+    """Origin of an installed version.
 
     Parameters:
-        home: folder with one folder a version.
+        home: folder with one folder per version.
         version: name of the version's folder.
         program: name of the program in it.
 
     Returns:
-        `name` and `sha256` of the archive, or of the program of a package manager; empty when the version is not
-        installed, or its program is not what was installed.
+        `name` and `sha256` of the archive, or of the program from a package manager; empty when the version is not
+        installed, or its program was changed since.
     """
     try:
         known = json.loads((home / version / MANIFEST).read_text())
@@ -64,28 +64,29 @@ def origin_of(home: Path, version: str, program: str) -> dict[str, str]:
 
 
 def unpack(archive: Path, folder: Path, agent: Agent, run: Run, sha256: str = "") -> Path:
-    """Unpack the one program of a release archive beside its place, and see whether that program starts here.
+    """Unpack the program of a release archive next to its final folder, and check that the program starts here.
 
     Parameters:
         archive: zip with one file.
-        folder: where the version belongs; it is not touched.
-        agent: whose program it is.
+        folder: final folder of the version; it is not changed.
+        agent: the agent of this program.
         run: function that runs a command.
-        sha256: digest that the archive must have; empty where none is known.
+        sha256: digest that the archive must have; empty when none is known.
 
     Returns:
         Folder with the program and its manifest.
 
     Raises:
-        DeploymentError: no such archive, another digest, not one file in it, or its program does not start here.
+        DeploymentError: the archive is missing, has another digest or not exactly one file, or its program does not
+            start here.
     """
     if not archive.is_file():
-        raise DeploymentError(f"{archive}: the release archive is not on this node")
+        raise DeploymentError(f"the release archive {archive} is not on this node. Run this again")
     found = digest(archive)
     if sha256 and found != sha256:
         raise DeploymentError(
             f"{archive} on this node is not the archive that was verified: its SHA-256 is {found}, not {sha256}. "
-            "Run this again; if that does not help, look who else writes there"
+            "Run this again. If that does not help, find out who else writes to that folder"
         )
 
     def extract(target: Path) -> None:
@@ -93,38 +94,38 @@ def unpack(archive: Path, folder: Path, agent: Agent, run: Run, sha256: str = ""
             with zipfile.ZipFile(archive) as packed:
                 names = [entry for entry in packed.infolist() if not entry.is_dir()]
                 if len(names) != 1:
-                    raise DeploymentError(f"{archive.name} holds {len(names)} files; a release archive holds one")
+                    raise DeploymentError(f"{archive.name} contains {len(names)} files; a release archive contains one")
                 with packed.open(names[0]) as source, target.open("wb") as file:
                     shutil.copyfileobj(source, file, 1 << 20)
         except zipfile.BadZipFile as error:
-            raise DeploymentError(f"{archive.name} is no zip archive: {error}") from error
+            raise DeploymentError(f"{archive.name} is not a zip archive: {error}") from error
 
     manifest = {"name": archive.name, "archive": found}
     return prepare(folder, extract, f"the program in {archive.name}", manifest, agent, run)
 
 
 def copy_of(program: str, owner: tuple[int, int], folder: Path, agent: Agent, run: Run) -> Path:
-    """Copy a package manager's program beside its place, and see whether it starts here.
+    """Copy the program of a package manager next to its final folder, and check that it starts here.
 
     Parameters:
-        program: the program.
+        program: path of the program.
         owner: see `opened_as`.
-        folder: where the version belongs; it is not touched.
-        agent: whose program it is.
+        folder: final folder of the version; it is not changed.
+        agent: the agent of this program.
         run: function that runs a command.
 
     Returns:
         Folder with the program and its manifest.
 
     Raises:
-        DeploymentError: it cannot be read, or does not start on this node.
+        DeploymentError: the program cannot be read, or does not start on this node.
     """
     manifest = {"name": program}
 
     def copy(target: Path) -> None:
         with opened_as(program, owner) as source, target.open("wb") as file:
             shutil.copyfileobj(source, file, 1 << 20)
-        # What was copied counts: the package manager may replace its program at any time.
+        # The digest of the copy, because the package manager may replace its program at any time.
         manifest["archive"] = digest(target)
 
     return prepare(folder, copy, program, manifest, agent, run)
@@ -132,29 +133,29 @@ def copy_of(program: str, owner: tuple[int, int], folder: Path, agent: Agent, ru
 
 @contextmanager
 def opened_as(program: str, owner: tuple[int, int]) -> Iterator[BinaryIO]:
-    """Open a program in a folder that belongs to an ordinary account, with that account's rights.
+    """Open a program in a folder of an ordinary account, with the rights of that account.
 
-    The account can put anything in the program's place, a link to a file of root's or a pipe for example. So no more
-    can be read than the account itself can read, and nothing but a file.
+    The account can replace the program, for example by a link to a file of root or by a pipe. So only what the account
+    itself can read is read, and only a regular file.
 
     Parameters:
-        program: the program.
-        owner: numbers of the account and its group.
+        program: path of the program.
+        owner: user and group ID of the account.
 
     Raises:
-        DeploymentError: the account cannot read it, or it is no file.
+        DeploymentError: the account cannot read it, or it is not a regular file.
     """
     try:
         with accounts.acting_as(*owner):
-            # Opening a pipe would wait for somebody who writes.
+            # Without O_NONBLOCK, opening a pipe would wait for a writer.
             number = os.open(program, os.O_RDONLY | os.O_NONBLOCK)
     except OSError as error:
         raise DeploymentError(
-            f"{program} cannot be read by the account that it belongs to: {error.strerror}"
+            f"the account that owns {program} cannot read it: {error.strerror}. Install it again"
         ) from error
     if not stat.S_ISREG(os.fstat(number).st_mode):
         os.close(number)
-        raise DeploymentError(f"{program} is no file; install it again")
+        raise DeploymentError(f"{program} is not a regular file. Install it again")
     with os.fdopen(number, "rb") as file:
         yield file
 
@@ -162,24 +163,24 @@ def opened_as(program: str, owner: tuple[int, int]) -> Iterator[BinaryIO]:
 def prepare(
     folder: Path, fill: Callable[[Path], None], name: str, manifest: dict[str, str], agent: Agent, run: Run
 ) -> Path:
-    """Make a version's folder beside its place.
+    """Create the folder of a version under a temporary name.
 
     Parameters:
-        folder: where the version belongs; it is not touched.
+        folder: final folder of the version; it is not changed.
         fill: writes the program to a path.
-        name: what the program is called in messages.
-        manifest: what it is made of; the digest of the program is added.
-        agent: whose program it is.
+        name: name of the program in messages.
+        manifest: origin of the program; the digest of the program is added.
+        agent: the agent of this program.
         run: function that runs a command.
 
     Returns:
-        The folder that was made.
+        The temporary folder.
 
     Raises:
         DeploymentError: `fill` failed, or the program does not start on this node.
     """
     folder.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    for stale in folder.parent.glob(f".{folder.name}.*"):  # of a run that was cut off
+    for stale in folder.parent.glob(f".{folder.name}.*"):  # from an interrupted run
         shutil.rmtree(stale)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
@@ -193,7 +194,7 @@ def prepare(
         if code:
             raise DeploymentError(
                 f"{name} does not start on this node: {(err or out).strip()}. "
-                f"Check that archive, system and architecture match; {agent.START_HINT}."
+                f"Check that archive, system and architecture match. {agent.START_HINT}"
             )
         (partial / MANIFEST).write_text(json.dumps({**manifest, "program": digest(program)}) + "\n")
         partial.chmod(0o755)

@@ -15,7 +15,7 @@ from ansible_collections.smolcluster.logging.plugins.module_utils import host
 from ansible_collections.smolcluster.logging.plugins.module_utils.systems import linux
 from ansible_collections.smolcluster.logging.plugins.module_utils.systems.darwin import PREFIXES
 
-# Below an account's home: where Docker Desktop, OrbStack and Colima put the client, and their engines' sockets.
+# In an account's home: where Docker Desktop, OrbStack and Colima put the client and the sockets of their engines.
 # Sources: the manuals of Docker Desktop (advanced settings), OrbStack (docs.orbstack.dev/docker) and Colima (FAQ).
 DOCKER_PROGRAMS = (".orbstack/bin", ".docker/bin")
 DOCKER_DEFAULT = "unix:///var/run/docker.sock"
@@ -131,13 +131,13 @@ def has_address(address: str) -> bool:
 
 
 def docker_path() -> str:
-    """`PATH` with every place where this account may have Docker's client."""
+    """`PATH` with every folder where this account may have Docker's client."""
     programs = [f"{prefix}/bin" for prefix in PREFIXES] + [str(Path.home() / place) for place in DOCKER_PROGRAMS]
     return ":".join([*programs, "/usr/bin", "/bin", "/usr/sbin", "/sbin"])
 
 
 def docker_hosts() -> list[str]:
-    """Addresses of the engines that this account may have started; one that has ended can leave its socket behind."""
+    """Addresses of engines that this account may have started; a stopped engine may have left its socket."""
     sockets = [Path.home() / place / "docker.sock" for place in DOCKER_SOCKETS]
     return [f"unix://{path}" for path in sockets if path.is_socket()]
 

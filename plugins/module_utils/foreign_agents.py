@@ -1,6 +1,6 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Agents on a node that are not this collection's."""
+"""Agents on a node that this collection did not deploy."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ansible_collections.smolcluster.logging.plugins.module_utils.services.base 
 
 @dataclass
 class ForeignAgent:
-    """An agent that is not ours.
+    """An agent that this collection did not deploy.
 
     Parameters:
-        pid: its process; 0 when it does not run.
+        pid: its process ID; 0 when it does not run.
         command: its command line without secrets, or the name of its service.
-        service: the service that starts it; none for one that was started by hand.
+        service: the service that starts it; None when it was started manually.
     """
 
     pid: int
@@ -35,10 +35,10 @@ class ForeignAgent:
 
 
 def running(agent: Agent, run: Run, service: Any) -> list[ForeignAgent]:
-    """Agents that run besides a service, and services that start one.
+    """Agents that run outside our service, and other services that start one.
 
     Parameters:
-        agent: which agent.
+        agent: the agent to look for.
         run: function that runs a command.
         service: our own service.
     """
@@ -54,5 +54,5 @@ def running(agent: Agent, run: Run, service: Any) -> list[ForeignAgent]:
 
 
 def positions_files(agent: Agent) -> list[str]:
-    """Positions files of a set-up by hand that are still there. Anybody can make other things of these names."""
+    """Existing positions files of a manual setup; regular files only, because any account can use these names."""
     return [path for path in agent.FOREIGN_POSITIONS if kind(Path(path)) == "file"]

@@ -17,7 +17,7 @@ Service = Launchd if SYSTEM == "Darwin" else Systemd
 
 
 def processes_of(program: str) -> list[int]:
-    """Processes whose program is called `program`, or as in a release (`promtail-linux-amd64`)."""
+    """Process IDs of a program, by its name or the name in a release (`promtail-linux-amd64`)."""
     name = re.compile(rf"{re.escape(program)}(-(linux|darwin|freebsd)-\w+)?")
     return sorted(
         pid for pid, words in system.command_lines().items() if words and name.fullmatch(os.path.basename(words[0]))

@@ -1,6 +1,6 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What has to be known of a node before an agent is deployed on it."""
+"""Facts of a node that a deployment of an agent needs."""
 
 from __future__ import annotations
 
@@ -27,14 +27,16 @@ from ansible_collections.smolcluster.logging.plugins.module_utils.systems import
 
 
 def port_holder(service: Any, port: int) -> dict | None:
-    """Who else listens on the agent's port, for at least 2 s: a service that is being restarted changes its process.
+    """Another process that listens on the agent's port.
+
+    It must do so for at least 2 s, because a restart of the service changes the process.
 
     Parameters:
         service: the agent's service.
         port: TCP port.
 
     Returns:
-        See `listener` in linux.py or darwin.py; none when nobody or the service itself does.
+        See `listener` in linux.py or darwin.py; None when the port is free or the service itself listens.
     """
     end = time.monotonic() + 2
     while (holder := host.system.listener(port)) and holder["pid"] not in service.processes():
@@ -45,10 +47,10 @@ def port_holder(service: Any, port: int) -> dict | None:
 
 
 def macos(folder: Path, program: str) -> dict | None:
-    """What only a Mac has; none elsewhere.
+    """Facts that only a Mac has; None on other systems.
 
     Parameters:
-        folder: folder of the version that is to run.
+        folder: folder of the version to deploy.
         program: name of the program in it.
     """
     if host.SYSTEM != "Darwin":
@@ -58,12 +60,12 @@ def macos(folder: Path, program: str) -> dict | None:
 
 
 def unsafe_folder(*folders: Path) -> str | None:
-    """First folder on the way to folders that another account than root can change; none when all are root's."""
+    """First folder on the way to the given folders that an account other than root can change; None without one."""
     return next((str(found) for folder in folders if (found := folder_of_others(folder))), None)
 
 
 def reach(user: str, paths: list[str], python: str) -> dict[str, object]:
-    """What an account without further rights may do here.
+    """What an account without additional rights may do here.
 
     Parameters:
         user: the service's user.
@@ -75,10 +77,10 @@ def reach(user: str, paths: list[str], python: str) -> dict[str, object]:
 
 
 def loki_of(url: str) -> dict[str, object] | None:
-    """What this node finds of Loki's host; see `loki` in the results.
+    """Name resolution and connection to Loki's host from this node; see `loki` in the results.
 
     Parameters:
-        url: base address of Loki.
+        url: base URL of Loki.
     """
     try:
         parts = urlsplit(url)
@@ -99,7 +101,7 @@ def loki_of(url: str) -> dict[str, object] | None:
 
 
 def gather(params: dict[str, Any], run: Run) -> dict[str, Any]:
-    """All of it.
+    """Gather all facts.
 
     Parameters:
         params: options of the module `agent_host_info`.
@@ -109,7 +111,7 @@ def gather(params: dict[str, Any], run: Run) -> dict[str, Any]:
         Results of the module.
 
     Raises:
-        RuntimeError, OSError: the service manager cannot be asked.
+        RuntimeError, OSError: the service manager does not answer.
     """
     identity, agent = os.uname(), AGENTS[params["agent"]]
     python = host.system.interpreter()

@@ -1,8 +1,8 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Where an agent's parts are on a node, by the agent's name and the node's system: the one home of these paths.
+"""Paths of an agent on a node, by the agent's name and the node's system: these paths are defined only here.
 
-Roles get it from the module `agent_host_info`, the other modules look it up here.
+Roles get them from the module `agent_host_info`; the other modules use this file.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ class Layout:
         home: folder of the installed versions and of the watcher's program files.
         config_file: the agent's configuration.
         watcher_settings: settings of the watcher.
-        data: folder of what the agent and the watcher keep over a restart.
+        data: folder for the state of the agent and the watcher.
         copies: folder of the copies that the watcher makes for the agent.
         report: the watcher's report of the log files.
         positions: file in which the agent saves how far it has read.
-        folders: folders that the service manager does not make.
-        boot_file: file of tmpfiles.d(5) that makes folders of sources again at boot; empty where the system has none.
-        log_settings: settings of the system's own rotation of the agent's log; empty where its log needs none.
-        log_file: the agent's own log; empty where the system keeps it.
-        default_user: account of the service where the user names none.
-        account: account that the roles make where it is missing.
+        folders: folders that the service manager does not create.
+        boot_file: file for tmpfiles.d(5) that creates folders of sources at boot; empty if the system has none.
+        log_settings: settings for the rotation of the agent's log by the system; empty if the log needs no rotation.
+        log_file: the agent's own log; empty if the service manager keeps it.
+        default_user: account of the service if the user sets none.
+        account: account that the roles create if it is missing.
         reads_all: account that may read every file.
-        group: primary group of that account; empty is a group of its own.
-        login_shell: its login shell.
+        group: primary group of the created account; empty for the system's default.
+        login_shell: login shell of the created account.
         platforms: platform in the names of release archives, by the machine as `uname -m` gives it.
     """
 
@@ -72,17 +72,17 @@ class Layout:
         return f"{self.home}/.lock"
 
     def state_files(self) -> list[str]:
-        """Files that hold how far logs were read; without them everything is read again."""
+        """Files with how far logs were read; without them everything is read again."""
         return [f"{self.data}/{name}" for name in STATE_FILES]
 
     def as_dict(self) -> dict[str, Any]:
-        """The same for the results of a module."""
+        """The layout as results of a module."""
         return asdict(self) | {"folders": list(self.folders)}
 
 
-# Files that the watcher keeps, roles/agent/files/logfiles.py and positions.py; a unit test compares the names.
+# State files of the watcher (roles/agent/files/logfiles.py); a unit test compares the names.
 STATE_FILES = ("files.json", "started.json")
-# Programs of the watcher in the folder of the versions; a unit test compares them with what the role copies.
+# Program files of the watcher in the folder of versions; a unit test compares them with those that the role copies.
 PROGRAM_FILES = ("watcher.py", "logfiles.py", "positions.py", "safe_open.py", "globs.py", "source_folders.py")
 
 
@@ -108,7 +108,7 @@ def linux(agent: str) -> Layout:
         reads_all=agent,
         group="",
         login_shell="/usr/sbin/nologin",
-        # arm is built for ARMv7.
+        # The program for arm needs ARMv7.
         platforms={"x86_64": "linux-amd64", "aarch64": "linux-arm64", "armv7l": "linux-arm"},
     )
 
@@ -154,5 +154,5 @@ def layout_of(agent: str, system: str) -> Layout:
         DeploymentError: this collection does not support the system.
     """
     if system not in SYSTEMS:
-        raise DeploymentError(f"{agent} is not supported on {system}; it is on {' and '.join(SYSTEMS)}")
+        raise DeploymentError(f"{agent} is not supported on {system}, only on {' and '.join(SYSTEMS)}")
     return SYSTEMS[system](agent)

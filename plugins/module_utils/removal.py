@@ -1,6 +1,6 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Taking away what a deployment has made on a node, and nothing else."""
+"""Remove what a deployment has created on a node, and nothing else."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from ansible_collections.smolcluster.logging.plugins.module_utils.layout import 
     layout_of,
 )
 
-# Folders and files that a deployment which was cut off leaves; the names are those of tempfile.
+# Temporary folders that an interrupted deployment leaves; the names are from tempfile.
 PARTIAL = re.compile(r"\.(\d+(\.\d+)+|homebrew)\.\w+")
 
 
 def made_files(layout: Layout) -> list[Path]:
-    """What a deployment and the agent have made on this node, without folders that others may use, too.
+    """Files that a deployment and the agent have created on this node; folders that others may use are left out.
 
     Parameters:
-        layout: where the agent's parts are.
+        layout: paths of the agent.
     """
     home, data, configuration = Path(layout.home), Path(layout.data), Path(layout.config_file).parent
     watcher = Path(layout.watcher_settings).name
@@ -48,13 +48,13 @@ def made_files(layout: Layout) -> list[Path]:
         log = Path(layout.log_file)
         found += [path for path in entries(log.parent) if path.name.startswith(log.name)]
     found += [Path(path) for path in (layout.boot_file, layout.log_settings) if path]
-    # The marker is the last: without it the rest is somebody else's, and an interrupted run finds all again.
+    # The marker comes last: without it the rest no longer counts as ours, and so an interrupted run could not go on.
     found.append(home / ownership.MARKER)
     return [path for path in dict.fromkeys(found) if path.exists() or path.is_symlink()]
 
 
 def entries(folder: Path) -> list[Path]:
-    """Entries of a folder in order; none where there is no such folder."""
+    """Entries of a folder in order; empty when the folder is missing."""
     return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
@@ -70,13 +70,13 @@ class Removal:
         self.changes: list[str] = []
 
     def apply(self) -> dict[str, Any]:
-        """Remove the service, its files, and the folders that are empty then.
+        """Remove the service, its files, and the folders that are empty afterwards.
 
         Returns:
             Results of the module.
 
         Raises:
-            DeploymentError: the service's definition is not ours although the rest is; nothing was changed.
+            DeploymentError: the service's definition is not ours, but the other files are; nothing was changed.
         """
         layout = layout_of(self.module.params["agent"], host.SYSTEM)
         unit = Path(layout.unit_file)
@@ -84,9 +84,8 @@ class Removal:
         foreign = ownership.foreign_unit(unit, "")
         if ours and foreign:
             raise DeploymentError(
-                f"{unit} was changed or replaced by somebody else, and what it starts may be in use. Nothing was "
-                f"changed. Remove that service yourself and run this again, or deploy with {layout.agent}_adopt: true "
-                "first"
+                f"{unit} was changed or replaced by somebody else, and its program may be in use. Nothing was changed. "
+                f"Remove that service yourself and run this again, or deploy with {layout.agent}_adopt: true first"
             )
         if not foreign:
             self.remove_service(layout, unit)
@@ -96,7 +95,7 @@ class Removal:
         return {"changed": bool(self.changes), "changes": self.changes, "restarted": False, "retired": [], "notes": []}
 
     def remove_service(self, layout: Layout, unit: Path) -> None:
-        """Stop the service for good and remove its definition. One whose file somebody has removed may still run."""
+        """Stop the service permanently and remove its definition. It may still run even if its file is missing."""
         service = host.Service(self.module.run_command, layout.service)
         if unit.exists() or service.state().definition == str(unit):
             self.changes.append(f"service {layout.service} removed")
@@ -104,7 +103,7 @@ class Removal:
                 service.remove(unit)
 
     def remove_files(self, layout: Layout) -> None:
-        """Remove the files and folders that are ours alone."""
+        """Remove files, and folders that only this collection uses."""
         for path in made_files(layout):
             self.changes.append(f"{path} removed")
             if self.module.check_mode:
@@ -115,7 +114,7 @@ class Removal:
                 path.unlink()
 
     def remove_folders(self, layout: Layout) -> None:
-        """Remove folders that are empty; others hold something of somebody else."""
+        """Remove empty folders; others contain files that are not ours."""
         folders = [layout.home, str(Path(layout.config_file).parent), layout.data, *layout.folders]
         for folder in map(Path, dict.fromkeys(folders)):
             if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):

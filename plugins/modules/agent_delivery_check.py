@@ -8,37 +8,37 @@ DOCUMENTATION = r"""
 module: agent_delivery_check
 short_description: Prove that lines of a node arrive in Loki
 description:
-  - Writes marked lines in a source's own format to a new file that the source watches, asks Loki for them, and names
-    the cause when some do not arrive. The file is made as the owner of its folder, and removed at the end. No folder is
-    made, and no file that is there is written to.
-  - Where no new file can be, or where stages of a source may change or drop the lines, the agent's own counters are the
-    proof. What these do not show, either, is reported as not probed, with the reason.
+  - Writes marked lines in the format of a source to a new file that the source watches, queries Loki for them, and
+    names the cause when some do not arrive. The file is created as the owner of its folder, and removed at the end. No
+    folder is created, and no existing file is written to.
+  - Where no new file is possible, or where stages of a source may change or drop the lines, the agent's own counters
+    are the proof. A path that these cannot prove either is reported as not probed, with the reason.
 author: [SmolCluster contributors (@smolcluster)]
 extends_documentation_fragment: [smolcluster.logging.agent]
 attributes:
   check_mode:
     support: partial
     description: Proves less in check mode.
-    details: No line is written; whether the agent runs and Loki answers is still checked.
-  diff_mode: {support: none, description: It changes nothing that stays.}
+    details: No line is written; it only checks that the agent runs and that Loki answers.
+  diff_mode: {support: none, description: It makes no lasting changes.}
 options:
-  loki_url: {description: Base address of Loki., type: str, required: true}
+  loki_url: {description: Base URL of Loki., type: str, required: true}
   http_port: {description: TCP port of the agent's own metrics on 127.0.0.1., type: int, required: true}
   node: {description: Value of the label C(node) of this node's lines., type: str, required: true}
   path: {description: Path or pattern that a source watches., type: str, required: true}
   exclude: {description: Pattern of paths that the source leaves out., type: str, default: ""}
   sample:
-    description: Line in the notation of Python's C(logging.Formatter); without one the bare marker is written.
+    description: Format of a line for Python's C(logging.Formatter); by default only the marker is written.
     type: str
     default: "%(message)s"
   stages:
-    description: Promtail's stages of the source, where these are a user's own; they may change what arrives.
+    description: Promtail's stages of the source, if the user has written them; they may change what arrives.
     type: list
     elements: dict
     default: []
-  lines: {description: How many lines are written., type: int, default: 20}
-  timeout: {description: Seconds that the lines may take together., type: int, default: 30}
-  zone: {description: IANA name of the zone of the lines' times; C(Local) is the node's own., type: str, default: Local}
+  lines: {description: Number of lines to write., type: int, default: 20}
+  timeout: {description: Seconds until all lines must have arrived., type: int, default: 30}
+  zone: {description: Time zone of the lines' times (IANA name); C(Local) is the node's own., type: str, default: Local}
 """
 EXAMPLES = r"""
 - name: Lines of the workers arrive
@@ -52,18 +52,18 @@ EXAMPLES = r"""
 """
 RETURN = r"""
 proof:
-  description: By what the path was proven, C(Loki) or C(counters) (the agent's own); empty when it was not.
+  description: Source of the proof, C(Loki) or C(counters) (of the agent); empty when the path was not proven.
   returned: always
   type: str
   sample: Loki
-not_probed: {description: Why nothing could be tried; empty when something was., returned: always, type: str}
+not_probed: {description: Why the path could not be tried; empty when it was., returned: always, type: str}
 written: {description: Number of lines written., returned: always, type: int, sample: 20}
 delivered: {description: Number of lines found in Loki., returned: always, type: int, sample: 20}
-labels: {description: Labels of the lines as found., returned: always, type: dict}
+labels: {description: Labels of the lines in Loki., returned: always, type: dict}
 latency:
   description: >-
-    Seconds from writing a line to finding it: median, 99th percentile and maximum. The first line does not count, it
-    waits for the file to be found.
+    Seconds from writing a line to finding it: median, 99th percentile and maximum. The first line is left out, because
+    the agent has to find the file first.
   returned: when lines were delivered
   type: dict
   sample: {p50: 0.15, p99: 0.3, max: 0.3}
@@ -72,14 +72,14 @@ time_error:
   returned: when lines were delivered
   type: float
 newest_line:
-  description: Seconds since the time of the newest line in Loki of a file that the agent follows.
+  description: Age in seconds of the newest line in Loki from a file that the agent follows.
   returned: when such a file is the proof
   type: float
 clock_skew:
   description: Seconds by which the node's clock is ahead of Loki's.
   returned: when Loki answers
   type: float
-cause: {description: Why lines are missing or their times wrong; empty when all is well., returned: always, type: str}
+cause: {description: Why lines are missing or have wrong times; empty without a problem., returned: always, type: str}
 """
 
 import signal
@@ -91,12 +91,12 @@ from ansible_collections.smolcluster.logging.plugins.module_utils.errors import 
 
 
 def end(number: int, frame: object) -> None:  # noqa: ARG001
-    """A run that is ended by a signal removes its file, too."""
+    """End the run on a signal, so that its file is removed."""
     raise SystemExit(128 + number)
 
 
 def main() -> None:
-    """Run the module; missing lines are a result, not a failure, so that all nodes end up in one table."""
+    """Run the module; missing lines are a result, not a failure, so that the table shows all nodes."""
     module = AnsibleModule(
         argument_spec={
             "agent": {"type": "str", "choices": list(AGENTS), "required": True},

@@ -1,6 +1,6 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Ansible module: an agent runs on a node with a version and a configuration, or is gone."""
+"""Ansible module: deploy an agent on a node, or remove it."""
 
 from __future__ import annotations
 
@@ -8,57 +8,58 @@ DOCUMENTATION = r"""
 module: agent_deployment
 short_description: Switch the agent of a node to a version and a configuration, all or nothing; or remove it
 description:
-  - Unpacks the version where it is missing, checks the configuration with that version's own parser, and only then
-    writes the files, switches the C(current) link and restarts the service.
-  - When the agent does not come up, what ran before is restored, and the module fails with the agent's last log lines.
-  - Compares what runs with what is installed, so an interrupted run is completed by the next one.
-  - With O(state=absent) what this module and the agent have made is removed, and nothing else. The account stays.
+  - Unpacks the version if it is missing, checks the configuration with that version's own parser, and only then writes
+    the files, switches the C(current) link and restarts the service.
+  - If the agent does not start, it restores what ran before and fails with the agent's last log lines.
+  - Compares what runs with what is installed, so that the next run completes an interrupted one.
+  - With O(state=absent) it removes what this module and the agent have created, and nothing else. The account stays.
 author: [SmolCluster contributors (@smolcluster)]
 extends_documentation_fragment: [smolcluster.logging.agent]
 attributes:
-  check_mode: {support: full, description: A configuration is checked when its version is installed already.}
+  check_mode: {support: full, description: The configuration is checked only if its version is already installed.}
   diff_mode: {support: full, description: Shows every file.}
 options:
-  state: {description: Whether the agent is to be there., type: str, choices: [present, absent], default: present}
+  state: {description: Whether to deploy or remove the agent., type: str, choices: [present, absent], default: present}
   version: {description: Version to run; needed unless O(state=absent)., type: str}
   archive:
-    description: Release archive on the node; needed when O(version) is not installed. Removed afterwards.
+    description: Release archive on the node; needed when O(version) is not installed. It is removed afterwards.
     type: path
-  reinstall: {description: Unpack O(archive) though the version is installed., type: bool, default: false}
+  reinstall: {description: Unpack O(archive) even if the version is installed., type: bool, default: false}
   config: {description: "The configuration as data, for the check.", type: dict, default: {}}
   files:
-    description: Text of every file, by path; the configuration and the service's definition are among them.
+    description: Text of every file, by path, including the configuration and the definition of the service.
     type: dict
     default: {}
   deployment:
     description:
-      - Digest of version and files. The service's definition must set it as the environment variable
-        C(SMOLCLUSTER_DEPLOYMENT); a later run knows by it what the service was started with.
+      - Digest of version and files. The definition of the service must set it as the environment variable
+        C(SMOLCLUSTER_DEPLOYMENT); from this a later run knows what the service was started with.
     type: str
     default: ''
-  user: {description: The service's user. Its group may read the configuration., type: str, default: root}
+  user: {description: Account of the service. Its group may read the configuration., type: str, default: root}
   source_folders:
     description:
-      - Folders that log files are to lie in; missing ones are made, those that are there are left as they are.
-      - Each is a C(path) with, optionally, C(owner) and C(mode) (octal, as text). Without them a folder gets the owner
-        of the folder that it is made in; below one of root, everybody may write to it.
+      - Folders for log files; missing ones are created, existing ones are not changed.
+      - Each has a C(path) and, optionally, C(owner) and C(mode) (octal, as text). Without them a folder gets the owner
+        of the folder above it; below a folder of root, everybody may write to it.
     type: list
     elements: dict
     default: []
-  sha256: {description: SHA-256 that O(archive) must have; empty where none is known., type: str, default: ''}
+  sha256: {description: SHA-256 that O(archive) must have; empty when it is not known., type: str, default: ''}
   homebrew:
     description:
-      - Take the program that Homebrew has installed, instead of O(archive); only on a Mac.
-      - It is copied, for Homebrew's folder belongs to an ordinary account, and again when Homebrew has another one.
+      - Use the program that Homebrew has installed, instead of O(archive); only on a Mac.
+      - It is copied, because Homebrew's folder belongs to an ordinary account; when Homebrew changes it, it is copied
+        again.
     type: bool
     default: false
   http_port: {description: TCP port on 127.0.0.1 at which the agent must answer., type: int, default: 9080}
-  timeout: {description: Seconds that the agent may take to answer., type: int, default: 20}
+  timeout: {description: Seconds until the agent must answer., type: int, default: 20}
   adopt:
     description:
-      - Stop other running agents of this kind, disable their units, and remove the positions files of a set-up by hand.
-      - A unit of the service's name that somebody else wrote is kept beside ours, a link as a link, with
-        C(.before-smolcluster) added.
+      - Stop other running agents of this kind, disable their units, and remove the positions files of a manual setup.
+      - A unit with the service's name from elsewhere is kept next to the new one, with C(.before-smolcluster) added to
+        its name.
     type: bool
     default: false
 """
@@ -82,18 +83,18 @@ EXAMPLES = r"""
 """
 RETURN = r"""
 changes:
-  description: What was changed, or would be
+  description: What was changed, or would be changed in check mode.
   returned: always
   type: list
   elements: str
   sample: [/etc/promtail/promtail.yml]
 restarted: {description: Whether the service was restarted., returned: always, type: bool}
 retired:
-  description: Agents of a set-up by hand that were stopped, as units or command lines.
+  description: Agents of a manual setup that were stopped, as units or command lines.
   returned: always
   type: list
   elements: str
-notes: {description: Notes that are no problems., returned: always, type: list, elements: str}
+notes: {description: Notes that did not prevent the deployment., returned: always, type: list, elements: str}
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -125,7 +126,7 @@ SPEC = {
 
 
 def main() -> None:
-    """Run the module; a refusal or a roll-back fails it with the cause."""
+    """Run the module; it fails with the cause after a refusal or a roll-back."""
     module = AnsibleModule(
         argument_spec=SPEC, required_if=[("state", "present", ("version", "config", "files"))], supports_check_mode=True
     )

@@ -8,20 +8,20 @@ DOCUMENTATION = r"""
 module: agent_info
 short_description: Report the state of a node's agent
 description:
-  - Collects what the service, the agent's own metrics, its log, the watcher of the log files and Loki say.
-  - Reads only. A node with problems is a result, not a failure.
+  - Collects the state from the service, the agent's own metrics and log, the watcher of the log files, and Loki.
+  - It changes nothing. A node with problems is a result, not a failure.
 author: [SmolCluster contributors (@smolcluster)]
 extends_documentation_fragment: [smolcluster.logging.agent]
 attributes:
   check_mode: {support: full, description: It never changes anything.}
   diff_mode: {support: none, description: It never changes anything.}
 options:
-  loki_url: {description: Base address of Loki., type: str, required: true}
+  loki_url: {description: Base URL of Loki., type: str, required: true}
   http_port: {description: TCP port of the agent's own metrics on 127.0.0.1., type: int, required: true}
   node: {description: Value of the label C(node) of this node's lines., type: str, required: true}
 """
 EXAMPLES = r"""
-- name: Agent status is read
+- name: State of the agent is known
   smolcluster.logging.agent_info:
     agent: promtail
     loki_url: http://192.0.2.10:3100
@@ -30,7 +30,7 @@ EXAMPLES = r"""
 """
 RETURN = r"""
 status:
-  description: What is known of the agent; null where nothing is.
+  description: State of the agent; a value that is not known is null.
   returned: always
   type: dict
   contains:
@@ -38,17 +38,17 @@ status:
     version: {description: Version of the agent., type: str}
     uptime: {description: Seconds since its start., type: int}
     sent: {description: Lines delivered since its start., type: int}
-    retried: {description: Batches sent again since its start., type: int}
-    dropped: {description: Lines given up since its start by the agent's name of the reason., type: dict}
-    cut: {description: Lines that were too long and lost their end since its start., type: int}
+    retried: {description: Requests repeated since its start., type: int}
+    dropped: {description: Lines dropped since its start by the agent's name of the reason., type: dict}
+    cut: {description: Lines truncated since its start because they were too long., type: int}
     files: {description: Number of logs that are followed., type: int}
-    backlog: {description: Bytes of these that the agent has not read yet., type: int}
-    last_line: {description: Seconds since the time of the node's newest line in Loki within a day., type: float}
+    backlog: {description: Bytes of these logs that the agent has not read yet., type: int}
+    last_line: {description: Age in seconds of the node's newest line in Loki of the last day., type: float}
     clock_skew: {description: Seconds by which the node's clock is ahead of Loki's., type: float}
     others: {description: Command lines of other agents on the node., type: list, elements: str}
-    notes: {description: What is worth knowing and no problem., type: list, elements: str}
+    notes: {description: Notes that are not problems., type: list, elements: str}
 problems:
-  description: What is wrong, each with the way out; empty when all is well.
+  description: Problems, each with the way out; empty without problems.
   returned: always
   type: list
   elements: str
@@ -60,7 +60,7 @@ from ansible_collections.smolcluster.logging.plugins.module_utils.status import 
 
 
 def main() -> None:
-    """Run the module; it has nothing to fail on."""
+    """Run the module; nothing makes it fail."""
     module = AnsibleModule(
         argument_spec={
             "agent": {"type": "str", "choices": list(AGENTS), "required": True},

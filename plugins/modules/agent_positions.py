@@ -1,6 +1,6 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Ansible module: what an agent remembers of how far it has read is gone, so that it reads everything again."""
+"""Ansible module: remove the saved positions of an agent, so that it reads everything again."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ DOCUMENTATION = r"""
 module: agent_positions
 short_description: Let an agent read everything again
 description:
-  - Stops the service, removes what holds how far logs were read, and starts the service.
-  - Does nothing where the agent is not installed, or where somebody else made the service.
+  - Stops the service, removes the files with how far logs were read, and starts the service.
+  - Does nothing if the agent is not installed, or if this collection did not create the service.
 author: [SmolCluster contributors (@smolcluster)]
 extends_documentation_fragment: [smolcluster.logging.agent]
 attributes:
   check_mode: {support: full, description: Reports what would be done.}
-  diff_mode: {support: none, description: It shows no texts.}
+  diff_mode: {support: none, description: It shows no content of files.}
 options:
-  state: {description: The positions are to be gone., type: str, choices: [absent], default: absent}
+  state: {description: The positions are removed., type: str, choices: [absent], default: absent}
 """
 EXAMPLES = r"""
 - name: Agent reads everything again
@@ -38,7 +38,7 @@ from ansible_collections.smolcluster.logging.plugins.module_utils.ownership impo
 
 
 def main() -> None:
-    """Run the module; a service manager that refuses fails it."""
+    """Run the module; it fails if the service manager reports an error."""
     module = AnsibleModule(
         argument_spec={
             "agent": {"type": "str", "choices": list(AGENTS), "required": True},

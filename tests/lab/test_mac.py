@@ -379,7 +379,7 @@ def test_homebrews_program_is_copied_and_brew_never_runs_as_root(mac: Mac):
            f" && chown -h smol {keg}")  # fmt: skip
     play = mac.play("site.yml", *ONE, **brew)
     assert play.code != 0
-    assert f"{keg} cannot be read by the account that it belongs to" in " ".join(play.output.split())
+    assert f"the account that owns {keg} cannot read it" in " ".join(play.output.split())
     assert mac.job("pid") == pid
     mac.sh(f"mv {keg}.kept {keg}; rm /Library/secret")
     mac.one()
@@ -524,7 +524,7 @@ def test_uninstall_leaves_nothing_of_ours_and_everything_else(mac: Mac):
     play = mac.play("playbooks/uninstall.yml", *ONE)
     words = " ".join(play.output.split())
     assert play.code != 0
-    assert "mac1: all is gone but the account _promtail" in words
+    assert "mac1: everything is removed except the account _promtail" in words
     assert "allow full disk access for remote users" in words
     assert mac.sh("ls -A /opt/promtail; ls -A " + OWN_LOGS).split() == ["somebodys"] * 2
     mac.sh(f"rm -r /opt/promtail {OWN_LOGS}")

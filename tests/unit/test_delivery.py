@@ -644,6 +644,6 @@ def test_table_has_a_line_per_path_and_counts_what_was_not_probed():
     assert re.search(r"^mini1 +train +- .*/c\.log not probed$", text, re.MULTILINE)
     assert re.search(r"^mini1 +train +0/20 .*/d/\*\.log FAILED", text, re.MULTILINE)
     assert "not probed: the path names one file" in text
-    assert "its newest line in Loki is of 3 s ago" in text
+    assert "its newest line in Loki is 3 s old" in text
     assert "mini2: not reached" in text
     assert lines[-1] == "Paths: 2 proven, 1 not probed, 1 failed"

@@ -151,7 +151,7 @@ def test_disabled_job_is_enabled_first(tmp_path):
 
 def test_job_that_does_not_go_or_come_is_told_with_launchds_words(clock, tmp_path):
     stays = Mac(print=[(0, PRINTED, "")], bootout=[(5, "", "Boot-out failed: 5: Input/output error")])
-    with pytest.raises(RuntimeError, match="still there; Boot-out failed: 5"):
+    with pytest.raises(RuntimeError, match="it is still loaded; Boot-out failed: 5"):
         job(stays, tmp_path).stop(disable=False)
     assert 7 < clock[0] < 7 + 20
     never = Mac(print=[MISSING], bootstrap=[(122, "", "Bootstrap failed: 122: Path had bad ownership/permissions")])
@@ -295,7 +295,7 @@ def test_places_that_are_worth_a_note(path, allowed, words):
 
 def test_errors_by_which_macos_means_something_else():
     assert darwin.hint("open /a.log: Operation not permitted") == (
-        ". macOS may want Full Disk Access for that (docs/macos.md)"
+        ". macOS may require Full Disk Access for this (docs/macos.md)"
     )
     assert "from the local network" in darwin.hint("dial tcp 10.10.0.4:3100: connect: no route to host")
     assert darwin.hint("connection refused") == ""

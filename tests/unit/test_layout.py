@@ -34,7 +34,7 @@ def test_layouts_name_everything_of_the_agent(system):
 
 
 def test_unknown_system_is_refused():
-    with pytest.raises(DeploymentError, match="promtail is not supported on FreeBSD; it is on Linux and Darwin"):
+    with pytest.raises(DeploymentError, match="promtail is not supported on FreeBSD, only on Linux and Darwin"):
         layout.layout_of("promtail", "FreeBSD")
 
 

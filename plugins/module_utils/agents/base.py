@@ -1,6 +1,6 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What the engine has to know of an agent; each module beside this one describes one agent."""
+"""What the engine needs to know about an agent; each other module in this folder describes one agent."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ansible_collections.smolcluster.logging.plugins.module_utils.services.base 
 
 @dataclass
 class Counters:
-    """What an agent counts since its start.
+    """Counters of an agent since its start.
 
     Parameters:
-        version: its version; none when it does not say.
-        sent: lines delivered.
-        retried: batches sent again.
-        dropped: lines given up, by the agent's name of the reason.
-        truncated: lines that were too long and lost their end.
+        version: version of the agent; None when it does not report it.
+        sent: lines that were delivered.
+        retried: repeated requests, one batch each.
+        dropped: lines that were dropped, by the agent's name of the reason.
+        truncated: lines that were truncated because they were too long.
     """
 
     version: str | None = None
@@ -36,12 +36,12 @@ class Agent(Protocol):
 
     Attributes:
         NAME: its name, which is also that of its program, its role and its tag.
-        VERSION_OPTION: options that make the program print its version.
-        START_HINT: what to try when the program does not start on a node.
-        PACKAGED: files of packages that have a service of the same name.
-        FOREIGN_POSITIONS: positions files of a set-up by hand.
-        RETRIED, REFUSED: texts in its log when a batch is sent again, and when it is given up.
-        DROP_REASONS: what to do about lines that it gave up, by its name of the reason.
+        VERSION_OPTION: options with which the program prints its version.
+        START_HINT: sentence with what to try when the program does not start on a node.
+        PACKAGED: files of packages that have a service with the same name.
+        FOREIGN_POSITIONS: positions files of a manual setup.
+        RETRIED, REFUSED: texts in its log when it repeats a request, and when it drops a batch.
+        DROP_REASONS: what to do about dropped lines, by the agent's name of the reason.
     """
 
     NAME: str
@@ -66,16 +66,16 @@ class Agent(Protocol):
         """
 
     def push_addresses(self, config: dict[str, Any]) -> list[str]:
-        """Addresses that a configuration sends lines to."""
+        """URLs that a configuration sends lines to."""
 
     def is_complete(self, metrics: Metrics, config: dict[str, Any]) -> bool:
-        """Whether an agent has begun all that its configuration names."""
+        """Whether an agent has started all targets of its configuration."""
 
     def counters(self, metrics: Metrics) -> Counters:
-        """What the agent counts since its start."""
+        """Counters of the agent since its start."""
 
     def read_lines(self, metrics: Metrics, path: str) -> int | None:
-        """Lines of a log that the agent has read; none when it has not opened it.
+        """Lines of a log that the agent has read; None when it has not opened the log.
 
         Parameters:
             metrics: its metrics.

@@ -1,6 +1,6 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What is Promtail's own: its program, its configuration check, its metrics and messages."""
+"""What is specific to Promtail: its program, the check of its configuration, its metrics and messages."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from ansible_collections.smolcluster.logging.plugins.module_utils.services.base 
 
 NAME = "promtail"
 VERSION_OPTION = ("-version",)
-START_HINT = "promtail_version 3.5.6 is the last for a C library older than glibc 2.34"
+START_HINT = "With a glibc older than 2.34, promtail_version 3.5.6 is the last one that starts"
 # Files of packages with a service of the same name (grafana/loki, tools/nfpm.jsonnet; distributions).
 PACKAGED = ("/usr/lib/systemd/system/promtail.service", "/etc/promtail/promtail.yml")
-# Positions files of SmolCluster's own set-up (its logging/promtail-*-remote.yaml).
+# Positions files of SmolCluster's own setup (its logging/promtail-*-remote.yaml).
 FOREIGN_POSITIONS = ("/tmp/positions.yaml", "/tmp/promtail-positions.yaml")  # noqa: S108
 # clients/pkg/promtail/client/client.go
 RETRIED = "error sending batch, will retry"
 REFUSED = "final error sending batch"
-# Its reasons for giving up lines, besides what Loki answers.
+# What to do about lines that it dropped, by its own reasons; other reasons are answers of Loki.
 DROP_REASONS = {
     "line_too_long": "they are longer than max_line_size of the agent; let training write shorter lines",
-    "rate_limited": "Loki takes no more per second; raise its limits ingestion_rate_mb and per_stream_rate_limit",
-    "stream_limited": "they have more sets of labels than max_streams of the agent; remove that limit",
+    "rate_limited": "Loki's rate limit was reached; increase its ingestion_rate_mb and per_stream_rate_limit",
+    "stream_limited": "they have more label sets than max_streams of the agent allows; remove that limit",
 }
 
 
 def check_config(program: Path, config: dict, run: Run) -> None:
     """Check a configuration with the program's own parser.
 
-    A dry run builds every stage, but of the first scrape config only (Promtail 3.6, stdin_target_manager.go), and
-    `-check-syntax` builds none; so each scrape config is put to it alone.
+    A dry run builds every stage, but only of the first scrape config (Promtail 3.6, stdin_target_manager.go), and
+    `-check-syntax` builds none. So each scrape config is checked separately.
 
     Parameters:
         program: Promtail's program.
@@ -44,14 +44,14 @@ def check_config(program: Path, config: dict, run: Run) -> None:
         run: function that runs a command.
 
     Raises:
-        DeploymentError: the program refuses it; holds its message and the scrape config that it is about.
+        DeploymentError: the program refuses the configuration; the text has its message and the scrape config.
     """
     with tempfile.TemporaryDirectory(prefix="promtail-check-") as scratch:
         path = Path(scratch) / "promtail.yml"
-        # The agent that runs meanwhile must keep its positions file to itself.
+        # Not the positions file of the running agent.
         alone = {**config, "positions": {**config["positions"], "filename": f"{scratch}/positions.yaml"}}
         for scrape in config["scrape_configs"]:
-            # JSON is YAML, and a node's Python need not have a YAML library.
+            # JSON is valid YAML, and Python on a node may have no YAML library.
             path.write_text(json.dumps({**alone, "scrape_configs": [scrape]}, ensure_ascii=False), "utf-8")
             command = [str(program), "-stdin", "-dry-run", "-server.disable", f"-config.file={path}"]
             code, out, err = run(command)
@@ -64,21 +64,21 @@ def check_config(program: Path, config: dict, run: Run) -> None:
 
 
 def push_addresses(config: dict[str, Any]) -> list[str]:
-    """Addresses that a configuration sends lines to."""
+    """URLs that a configuration sends lines to."""
     return [client["url"] for client in config["clients"]]
 
 
 def is_complete(metrics: Metrics, config: dict[str, Any]) -> bool:
     """Whether an agent has all targets of its configuration.
 
-    Not by `/ready`: that is an error until a file is followed (Promtail 3.6, server.go).
+    `/ready` is not used: it returns an error until a file is followed (Promtail 3.6, server.go).
     """
     targets = sum(len(scrape.get("static_configs", [])) for scrape in config["scrape_configs"])
     return metrics.total("promtail_targets_active_total") >= targets
 
 
 def counters(metrics: Metrics) -> Counters:
-    """What the agent counts since its start."""
+    """Counters of the agent since its start."""
     dropped = metrics.by("promtail_dropped_entries_total", "reason")
     return Counters(
         version=next(iter(metrics.by("promtail_build_info", "version")), None),
@@ -90,10 +90,10 @@ def counters(metrics: Metrics) -> Counters:
 
 
 def read_lines(metrics: Metrics, path: str) -> int | None:
-    """Lines of a log that the agent has read; none when it has not opened it.
+    """Lines of a log that the agent has read; None when it has not opened the log.
 
     Parameters:
-        metrics: its metrics; their label `path` is that of a copy, which ends with the log's own.
+        metrics: its metrics; their label `path` is the path of a copy, which ends with the path of the log.
         path: path of the log.
     """
     if not any(label.endswith(path) for label in metrics.by("promtail_read_bytes_total", "path")):

@@ -1,6 +1,6 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The agents that this collection can run, by their names."""
+"""The agents that this collection can deploy, by name."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""How a service is, whatever service manager runs it."""
+"""State of a service, the same for all service managers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-# Runs a command (list of words); returns its exit code, output and errors.
+# Runs a command (list of arguments); returns its exit code, standard output and standard error.
 Run = Callable[[list[str]], tuple[int, str, str]]
 
 ABSENT, STOPPED, FAILED, STARTING, RUNNING = "absent", "stopped", "failed", "starting", "running"
@@ -15,15 +15,15 @@ ABSENT, STOPPED, FAILED, STARTING, RUNNING = "absent", "stopped", "failed", "sta
 
 @dataclass(frozen=True)
 class ServiceState:
-    """A service as its manager sees it.
+    """State of a service.
 
     Parameters:
-        active_state: `absent` (not known), `stopped` (on request), `failed` (and not started again), `starting` (or
-            between two tries) or `running`.
-        pid: process of the service's program; 0 when it does not run.
-        enabled: whether it is started at boot.
-        restarts: how often the manager has started it again by itself.
-        definition: file that the manager has it from; empty when it is not known.
+        active_state: `absent` (unknown to the manager), `stopped` (on request), `failed` (and not restarted),
+            `starting` (or waiting for a restart) or `running`.
+        pid: process ID of the service's program; 0 when it does not run.
+        enabled: whether it starts at boot.
+        restarts: number of restarts by the manager itself.
+        definition: file that defines the service; empty when the manager does not know the service.
     """
 
     active_state: str = ABSENT

@@ -1,12 +1,12 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""A service of launchd: its state, and the few changes that a deployment needs.
+"""A launchd service: its state, and the few changes that a deployment needs.
 
-Sources: launchctl(1), launchd.plist(5). What they do not say, other projects report: a stopped job stays known as
-`SIGTERMed` until its processes are gone, and loading it meanwhile fails with 5 (kxn/codex-remote-feishu#914,
-openclaw/openclaw#136453); unloading one that is not loaded fails with 3, or 5 since Darwin 27 (jdx/mise#10965);
-loading one that is loaded already fails with 5, 17 or 37. So codes decide nothing here: after each change the state is
-read back. A job that a signal has ended shows that signal instead of an exit code.
+Sources: launchctl(1), launchd.plist(5), and reports of other projects: a stopped job is still listed as `SIGTERMed`
+until its processes are gone, and loading it during that time fails with 5 (kxn/codex-remote-feishu#914,
+openclaw/openclaw#136453); unloading a job that is not loaded fails with 3, or 5 since Darwin 27 (jdx/mise#10965);
+loading a job that is already loaded fails with 5, 17 or 37. So exit codes decide nothing here: after each change the
+state is read again. A job that was ended by a signal shows that signal instead of an exit code.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ from ansible_collections.smolcluster.logging.plugins.module_utils.systems import
 LAUNCHCTL = "/bin/launchctl"
 DAEMONS, AGENTS = Path("/Library/LaunchDaemons"), Path("/Library/LaunchAgents")
 HOMES = Path("/Users")
-# Belongs to who sits at the Mac.
+# Belongs to the user who is logged in at the Mac itself.
 CONSOLE = "/dev/console"
 
-# Exit codes of `launchctl print`: no such job; the domain knows none (a user who is not logged in).
+# Exit codes of `launchctl print`: no such job; no such domain (a user who is not logged in).
 NOT_FOUND = (113, 125)
 # Seconds. A job that ignores SIGTERM is killed after its exit timeout; it is gone soon after that.
 GONE_AFTER, LOADED_WITHIN = 15, 15
 
 
 def parse(text: str) -> dict[str, str | dict[str, str]]:
-    """Fields of what `launchctl print` says of a job; a block of `name => value` lines becomes a mapping.
+    """Fields in the output of `launchctl print` for a job; a block of `name => value` lines becomes a mapping.
 
-    Its form is documented as subject to change. What is told apart is the depth, one tab a level: deeper blocks have
-    fields of the same names, and brackets of other kinds.
+    Its form is documented as subject to change. Levels are distinguished by the number of tabs, because deeper blocks
+    have fields with the same names, and other kinds of brackets.
     """
     fields: dict[str, str | dict[str, str]] = {}
     block: dict[str, str] = {}
@@ -66,9 +66,10 @@ def parse(text: str) -> dict[str, str | dict[str, str]]:
 
 
 def owner_of(path: Path) -> int:
-    """Number of the account that may decide what is in the folder of a property list.
+    """User ID of the account that controls the folder of a property list.
 
-    A user's own is known by the home, which only root can make or replace; all other folders are root's.
+    For a folder in a home it is the owner of the home, which only root can create or replace; all other folders belong
+    to root.
     """
     if HOMES in path.parents:
         return (HOMES / path.relative_to(HOMES).parts[0]).stat().st_uid
@@ -76,9 +77,9 @@ def owner_of(path: Path) -> int:
 
 
 def read_plist(path: Path) -> dict:
-    """A property list; empty when it cannot be read, or does not hold keys and values.
+    """Content of a property list; empty when it cannot be read or is not a mapping.
 
-    A user's own is read only where that user may read it: Homebrew puts links there, and a user could put any.
+    In a user's home it is read only if that user may read it: Homebrew puts links there, and a user could put any link.
     """
     try:
         owner = owner_of(path)
@@ -88,15 +89,15 @@ def read_plist(path: Path) -> dict:
                 return {}
             content = file.read(READ_LIMIT + 1)
         found = plistlib.loads(content) if len(content) <= READ_LIMIT else None
-    except Exception:  # of its own kinds and of its parsers', by what is wrong with the file
+    except Exception:  # plistlib and its parsers raise many kinds of errors for invalid files
         return {}
     return found if isinstance(found, dict) else {}
 
 
 def plists() -> Iterator[tuple[list[str], Path]]:
-    """Every daemon's and every agent's possible domains and file; Homebrew uses `user` in an SSH session.
+    """Possible domains and the file of every daemon and agent; in an SSH session Homebrew uses the domain `user`.
 
-    Agents for all users run in the domain of each that is logged in; that of the console's is looked at.
+    Agents for all users run in the domain of each logged-in user; only the domain of the user at the console is tried.
     """
     for path in sorted(DAEMONS.glob("*.plist")):
         yield ["system"], path
@@ -112,13 +113,13 @@ class Launchd:
     """One job.
 
     Parameters:
-        run: function that runs a command (list of words) and returns its exit code, output and errors.
+        run: function that runs a command (list of arguments); returns exit code, standard output and standard error.
         name: label of the job.
         domain: launchd's domain, `system` or `gui/<uid>`.
-        file: its property list; by default that of a daemon of this name.
+        file: its property list; by default that of a daemon with this name.
     """
 
-    # Nothing of launchd in the service's log: it writes to the system's.
+    # launchd writes nothing to the service's log, only to the system log.
     MANAGER_LINE = re.compile(r"(?!)")
 
     def __init__(self, run: Run, name: str, domain: str = "system", file: Path | None = None) -> None:
@@ -135,17 +136,17 @@ class Launchd:
 
     @staticmethod
     def present() -> bool:
-        """Whether launchd can be talked to."""
+        """Whether this host has launchd."""
         return os.access(LAUNCHCTL, os.X_OK)
 
     @classmethod
     def services_of(cls, run: Run, program: str, pids: list[int]) -> list[Launchd]:  # noqa: ARG003
-        """Jobs that start a program, whether they run or not: one of a login starts it again then.
+        """Jobs that start a program, whether they run or not, because a job may start again at login.
 
         Parameters:
             run: see the class.
             program: name of the program.
-            pids: its running processes; the property lists say more.
+            pids: its running processes; not used here, the property lists are enough.
         """
         found = []
         for domains, path in plists():
@@ -161,13 +162,13 @@ class Launchd:
         return found
 
     def _print(self) -> dict[str, str | dict[str, str]] | None:
-        """What launchd says of the job; none when it does not know it.
+        """Fields of the job as launchd reports them; None when launchd does not know the job.
 
         Raises:
-            RuntimeError: it cannot be asked; holds what it said.
+            RuntimeError: launchctl failed; the text has its message.
         """
         code, out, err = self._run([LAUNCHCTL, "print", self._target])
-        # The domain of a user who is not logged in need not be there at all.
+        # The domain of a user who is not logged in may not exist.
         if code in NOT_FOUND or (code and ("Could not find" in out + err or self._domain != "system")):
             return None
         if code:
@@ -175,24 +176,24 @@ class Launchd:
         return parse(out)
 
     def _job_pid(self) -> int:
-        """The process that launchd has started; 0 when there is none."""
+        """ID of the process that launchd has started; 0 without one."""
         return int((self._print() or {}).get("pid", 0))
 
     def _disabled(self) -> bool:
-        """Whether somebody has disabled the job; newer systems write `disabled`, older ones `true`."""
+        """Whether the job is disabled; newer systems print `disabled`, older ones `true`."""
         out = self._run([LAUNCHCTL, "print-disabled", self._domain])[1]
         return bool(re.search(rf'"{re.escape(self.name)}" => (disabled|true)\s*$', out, re.MULTILINE))
 
     def state(self) -> ServiceState:
-        """How the job is.
+        """State of the job.
 
         Raises:
-            RuntimeError: launchd cannot be asked.
+            RuntimeError: launchctl failed.
         """
         fields = self._print()
         if fields is None:
             return ServiceState(active_state=STOPPED if self._file.exists() else ABSENT, enabled=not self._disabled())
-        # The job's own process sets the positions back and then starts the program as its child.
+        # The job's own process is the watcher, which starts the program as its child.
         started = darwin.descendants(int(fields.get("pid", 0)))[1:]
         pid = started[0] if started else 0
         runs = int(fields.get("runs", 0))
@@ -209,20 +210,20 @@ class Launchd:
         return darwin.descendants(self._job_pid())
 
     def environment(self) -> dict[str, str]:
-        """Environment of the job as launchd has loaded it; empty when it has not.
+        """Environment of the job as loaded by launchd; empty when it is not loaded.
 
-        A process of another account shows its own only where System Integrity Protection allows it.
+        The environment of the process itself is visible only where System Integrity Protection allows it.
         """
         environment = (self._print() or {}).get("environment", {})
         return environment if isinstance(environment, dict) else {}
 
     def restart(self) -> None:
-        """Start the job anew by its file as it is now, and at boot from now on.
+        """Restart the job with the present content of its file, and enable it at boot.
 
-        Not by `kickstart -k`, which kills it with SIGKILL and goes by the file as it was when it was loaded.
+        Not with `kickstart -k`, which kills it with SIGKILL and uses the file as it was when it was loaded.
 
         Raises:
-            RuntimeError: it failed; holds what launchd said.
+            RuntimeError: it failed; the text has the message of launchctl.
         """
         if self._disabled():
             self._do("enable", self._target)
@@ -230,7 +231,7 @@ class Launchd:
         self._load()
 
     def start(self) -> None:
-        """Start the job; one that is loaded already and does not run is started.
+        """Start the job, whether it is loaded already or not.
 
         Raises:
             RuntimeError: see `restart`.
@@ -244,23 +245,23 @@ class Launchd:
         """Unload the job and wait until its processes are gone.
 
         Parameters:
-            disable: whether it is not to be started at boot, either.
+            disable: whether to disable it at boot, too.
 
         Raises:
-            RuntimeError: it does not go.
+            RuntimeError: it does not stop.
         """
         self._unload()
         if disable:
             self._do("disable", self._target)
 
     def reload(self) -> None:
-        """Nothing: launchd reads a file when it loads the job."""
+        """Do nothing: launchd reads a file when it loads the job."""
 
     def retire(self) -> None:
-        """Stop the job for good; its file is kept under another name, which launchd does not read.
+        """Stop the job permanently; its file is kept under another name, which launchd does not read.
 
         Raises:
-            RuntimeError: it does not go.
+            RuntimeError: it does not stop.
             OSError: its file cannot be renamed.
         """
         self._unload()
@@ -268,23 +269,23 @@ class Launchd:
 
     @staticmethod
     def drop_ins() -> list[dict[str, object]]:
-        """Settings that others add to the job; launchd knows no such files."""
+        """Drop-ins of the job: none, because launchd has no drop-ins."""
         return []
 
     def remove(self, file: Path) -> None:
-        """Stop the job for good and remove its definition.
+        """Stop the job permanently and remove its definition.
 
         Raises:
-            RuntimeError: it does not go.
+            RuntimeError: it does not stop.
         """
         self._unload()
         file.unlink(missing_ok=True)
 
     def _unload(self) -> None:
-        """Unload the job, and wait until launchd has forgotten it.
+        """Unload the job, and wait until launchd no longer lists it.
 
         Raises:
-            RuntimeError: it does not within its exit timeout and `GONE_AFTER`.
+            RuntimeError: it is still listed after its exit timeout plus `GONE_AFTER`.
         """
         fields = self._print()
         if fields is None:
@@ -293,11 +294,11 @@ class Launchd:
         end = time.monotonic() + int(fields.get("exit timeout", 0)) + GONE_AFTER
         while self._print() is not None:
             if time.monotonic() > end:
-                raise RuntimeError(f"launchctl bootout {self._target}: still there; {(err or out).strip()}")
+                raise RuntimeError(f"launchctl bootout {self._target}: it is still loaded; {(err or out).strip()}")
             time.sleep(0.1)
 
     def _load(self) -> None:
-        """Load the job; a try that fails is repeated, for launchd may not be done with the job before.
+        """Load the job; retries, because launchd may not have finished unloading the old job.
 
         Raises:
             RuntimeError: it is not loaded within `LOADED_WITHIN`.
@@ -317,18 +318,18 @@ class Launchd:
             raise RuntimeError(f"launchctl {' '.join(words)}: {(err or out).strip()}")
 
     def _log(self) -> str:
-        """File that the job's errors go to; empty when its property list names none."""
+        """Path of the job's standard error; empty when its property list has none."""
         return str(read_plist(self._file).get("StandardErrorPath", ""))
 
     def journal(self, lines: int = 15, seconds: int | None = None) -> str:
-        """Last lines of the job's own output, and launchd's word where it could not start it.
+        """Last lines of the job's log, with the exit code or signal if it does not run.
 
         Parameters:
             lines: how many at most.
-            seconds: how old they may be, see `younger`; none is any age.
+            seconds: largest age, see `younger`; None for any age.
         """
         try:
-            # The log's folder is the agent's account's.
+            # The agent's account controls the folder of the log, so no link is followed.
             with open_regular(self._log(), follow=False) as file:
                 status = os.fstat(file.fileno())
                 file.seek(max(0, status.st_size - lines * 1024))
@@ -348,13 +349,13 @@ class Launchd:
 
 
 def younger(lines: list[str], since: float, changed: float) -> list[str]:
-    """Lines of a log that were written since a moment, by their own `ts=`; one without belongs to the line before.
+    """Lines of a log since a given time, by their `ts=`; a line without a time belongs to the line before it.
 
     Parameters:
-        lines: lines of the log, its last ones included.
-        since: seconds since 1970.
-        changed: when the log was last changed, in seconds since 1970. What stands at its end without a time, such as
-            the panic of a program that has logged nothing else, is as young as that.
+        lines: lines at the end of the log.
+        since: the given time, seconds since 1970.
+        changed: when the log was last changed, in seconds since 1970. This is also the time of lines without a time at
+            the end, for example the panic of a program that has logged nothing else.
     """
     times = [written(line) for line in lines]
     young = [number for number, moment in enumerate(times) if moment >= since]
@@ -364,7 +365,7 @@ def younger(lines: list[str], since: float, changed: float) -> list[str]:
 
 
 def written(line: str) -> float:
-    """When a line of Promtail's log was written, in seconds since 1970; 0 when it does not say."""
+    """When a line of Promtail's log was written, in seconds since 1970; 0 when it has no time."""
     found = re.search(r"\bts=(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\S*Z", line)
     if not found:
         return 0.0

@@ -1,6 +1,6 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""A service of systemd: its state, and the few changes that a deployment needs."""
+"""A systemd service: its state, and the few changes that a deployment needs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ansible_collections.smolcluster.logging.plugins.module_utils.services.base 
 )
 from ansible_collections.smolcluster.logging.plugins.module_utils.systems import linux
 
-# Folders of units and of their drop-ins, first one first; systemd.unit(5).
+# Folders of units and their drop-ins, in order of precedence; systemd.unit(5).
 UNIT_FOLDERS = (
     "/etc/systemd/system.control",
     "/run/systemd/system.control",
@@ -37,9 +37,9 @@ UNIT_FOLDERS = (
     "/lib/systemd/system",
     "/run/systemd/generator.late",
 )
-# Settings that decide what runs, as whom, where it keeps its state and whether it comes back.
+# Settings that decide what runs, with which account, where it keeps its state and whether it restarts.
 BREAKING = re.compile(r"Exec\w+|User|Group|DynamicUser|Root\w+|StateDirectory|Type|RemainAfterExit|Restart")
-# Of settings that some system gives to all its services, those by which lines can be missing.
+# Settings for all services that are reported, because they can cause missing lines.
 NOTABLE = re.compile(
     r"(Memory|CPU|Tasks|IO|IPAddress)\w+|Limit\w+|Slice|Nice|Environment\w*|Private(Tmp|Network|Users)|ProtectHome|"
     r"(Inaccessible|NoExec|Bind)\w*Paths|TemporaryFileSystem|RestrictAddressFamilies|RuntimeMaxSec|Kill\w+|Condition\w+|"
@@ -51,7 +51,7 @@ PHASES = {"active": RUNNING, "inactive": STOPPED, "deactivating": STOPPED, "fail
 
 
 def settings_of(text: str) -> list[tuple[str, str]]:
-    """Settings of a unit file or drop-in, in their order; systemd.syntax(7)."""
+    """Settings of a unit file or drop-in, in order; systemd.syntax(7)."""
     found, section = [], ""
     lines = (line.strip() for line in re.sub(r"\\\n(\s*[#;].*\n)*", " ", text).splitlines())
     for line in lines:
@@ -66,7 +66,8 @@ def settings_of(text: str) -> list[tuple[str, str]]:
 def breaks(name: str, value: str) -> bool:
     """Whether a setting must not be added to the service of this collection.
 
-    An empty `Environment` clears all, and so does what a deployment tells its agent by (`PROMTAIL_DEPLOYMENT`).
+    An empty `Environment` clears all variables, including the one by which a deployment recognises the service
+    (`PROMTAIL_DEPLOYMENT`).
     """
     if name == "Environment":
         return not value or "PROMTAIL_DEPLOYMENT" in value
@@ -77,11 +78,11 @@ class Systemd:
     """One service.
 
     Parameters:
-        run: function that runs a command (list of words) and returns its exit code, output and errors.
+        run: function that runs a command (list of arguments); returns exit code, standard output and standard error.
         name: name of the unit without `.service`.
     """
 
-    # What systemd, not the service, writes to the service's journal.
+    # Lines in the service's journal that systemd writes, not the service.
     MANAGER_LINE = re.compile(r"\S+\.service: |(Start|Stopp)(ed|ing) |Failed to start ")
 
     def __init__(self, run: Run, name: str) -> None:
@@ -99,12 +100,12 @@ class Systemd:
 
     @classmethod
     def services_of(cls, run: Run, program: str, pids: list[int]) -> list[Systemd]:  # noqa: ARG003
-        """Services of a program; here those whose main processes are among `pids`, its running processes."""
+        """Services of a program: those whose main process is among `pids`, its running processes."""
         found = [(pid, cls(run, unit.removesuffix(".service"))) for pid in pids if (unit := linux.unit_of(pid))]
         return [service for pid, service in found if service.state().pid == pid]
 
     def state(self) -> ServiceState:
-        """How the service is; `absent` where systemd is not the init system."""
+        """State of the service; `absent` where systemd is not the init system."""
         if not self.present():
             return ServiceState()
         wanted = "LoadState,ActiveState,MainPID,UnitFileState,NRestarts,FragmentPath"
@@ -126,13 +127,13 @@ class Systemd:
         )
 
     def drop_ins(self) -> list[dict[str, object]]:
-        """Settings that somebody has added to the service, or to all services; this collection adds none.
+        """Drop-ins of the service and of all services; this collection adds none.
 
-        What is on the disk counts, for the service need not be there yet: `DropInPaths` is empty until it is.
+        Files on the disk are read, because `DropInPaths` is empty until the service exists.
 
         Returns:
-            For each file its `path`, and the names of its settings: `breaking` ones, which the service cannot be
-            deployed with, and `others`. Of settings for all services only those that matter are named.
+            For each file its `path` and the names of its settings: `breaking` ones, which prevent a deployment, and
+            `others`. Of settings for all services only those that matter are listed.
         """
         own, everybody = f"{self.name}.service.d", "service.d"
         paths = [
@@ -145,11 +146,11 @@ class Systemd:
         loaded = out.strip().partition("=")[2]
         try:
             paths += map(Path, shlex.split(loaded))
-        except ValueError:  # a quote in a name, which older systems print as it is
+        except ValueError:  # a quote in a name, which older systems print unescaped
             paths += map(Path, loaded.split())
         found, seen = [], set()
         for path in paths:
-            # A file hides those of its name in later folders; a link to /dev/null does no more than that.
+            # A file, or a link to /dev/null, hides files with the same name in later folders.
             if path.name in seen:
                 continue
             seen.add(path.name)
@@ -168,7 +169,7 @@ class Systemd:
         return found
 
     def processes(self) -> list[int]:
-        """All processes of the service, its helpers included."""
+        """All processes of the service, including child processes."""
         return [pid for pid in linux.command_lines() if linux.unit_of(pid) == f"{self.name}.service"]
 
     def environment(self) -> dict[str, str]:
@@ -176,10 +177,10 @@ class Systemd:
         return linux.environment(self.state().pid)
 
     def restart(self) -> None:
-        """Start the service anew by its file as it is now, and at boot from now on.
+        """Restart the service with the present content of its file, and enable it at boot.
 
         Raises:
-            RuntimeError: it failed; holds what systemd said.
+            RuntimeError: it failed; the text has the message of systemctl.
         """
         self._do("daemon-reload")
         self._do("enable", self.name)
@@ -194,17 +195,17 @@ class Systemd:
         self._do("start", self.name)
 
     def stop(self, disable: bool) -> None:
-        """Stop the service; one that fails to stop is left to systemd, which kills it.
+        """Stop the service; systemd kills it if it does not stop.
 
         Parameters:
-            disable: whether it is not to be started at boot, either.
+            disable: whether to disable it at boot, too.
         """
         self._run(["systemctl", "stop", self.name])
         if disable:
             self._run(["systemctl", "disable", self.name])
 
     def reload(self) -> None:
-        """Take note of a file that was changed or removed; an earlier failure is forgotten.
+        """Let systemd read a file that was changed or removed, and forget an earlier failure.
 
         Raises:
             RuntimeError: see `restart`.
@@ -213,7 +214,7 @@ class Systemd:
         self._run(["systemctl", "reset-failed", self.name])
 
     def retire(self) -> None:
-        """Stop the service for good; its file stays.
+        """Stop the service permanently; its file stays.
 
         Raises:
             RuntimeError: see `restart`.
@@ -221,7 +222,7 @@ class Systemd:
         self._do("disable", "--now", self.name)
 
     def remove(self, file: Path) -> None:
-        """Stop the service for good and remove its definition.
+        """Stop the service permanently and remove its definition.
 
         Raises:
             RuntimeError: see `restart`.
@@ -236,11 +237,11 @@ class Systemd:
             raise RuntimeError(f"systemctl {' '.join(words)}: {(err or out).strip()}")
 
     def journal(self, lines: int = 15, seconds: int | None = None) -> str:
-        """Last lines of the service's own output.
+        """Last lines of the service's journal.
 
         Parameters:
             lines: how many at most.
-            seconds: how old they may be; none is any age.
+            seconds: largest age; None for any age.
         """
         words = ["journalctl", "--unit", self.name, f"--lines={lines}", "--no-pager", "--output=cat"]
         out = self._run([*words, *([f"--since=-{seconds}s"] if seconds else [])])[1]

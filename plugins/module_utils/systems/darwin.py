@@ -1,8 +1,8 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What a Mac says of itself: processes, listening ports, power settings, Homebrew. Starts programs of macOS only.
+"""Facts of a Mac: processes, listening ports, power settings, Homebrew. Only programs of macOS are started.
 
-All by absolute paths: a non-interactive SSH session has a short PATH.
+They are called by absolute paths, because a non-interactive SSH session has a short PATH.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from ansible_collections.smolcluster.logging.plugins.module_utils import python
 from ansible_collections.smolcluster.logging.plugins.module_utils.masking import masked
 
 SET_CLOCK = "sudo systemsetup -setusingnetworktime on"
-# What macOS means by two errors that a program cannot tell from others.
+# Possible causes of two errors that macOS does not explain.
 HINTS = {
-    "operation not permitted": "macOS may want Full Disk Access for that (docs/macos.md)",
-    "no route to host": "macOS may keep the agent from the local network (docs/macos.md, the agent's account)",
+    "operation not permitted": "macOS may require Full Disk Access for this (docs/macos.md)",
+    "no route to host": "macOS may block the agent from the local network (docs/macos.md, the agent's account)",
 }
-# Python of Apple's developer tools; /usr/bin/python3 leads to it, or only asks for them.
+# Python of Apple's developer tools; /usr/bin/python3 starts it, or asks to install the tools.
 DEVELOPER_PYTHON = "/Library/Developer/CommandLineTools/usr/bin/python3"
 # Homebrew's folder on Apple silicon and on Intel (https://docs.brew.sh/Installation).
 PREFIXES = (Path("/opt/homebrew"), Path("/usr/local"))
 
 
 def output(*words: str) -> str:
-    """What a program prints; empty when it is missing or takes longer than 20 s. Its exit code does not matter."""
+    """Standard output of a program, whatever its exit code; empty when it is missing or takes longer than 20 s."""
     try:
-        # AnsibleModule.run_command has no time limit.
+        # AnsibleModule.run_command has no timeout.
         done = subprocess.run(  # pylint: disable=ansible-bad-function
             words, capture_output=True, text=True, errors="replace", timeout=20, check=False, stdin=subprocess.DEVNULL
         )
@@ -41,32 +41,32 @@ def output(*words: str) -> str:
 
 
 def glibc() -> None:
-    """Macs have no GNU C library."""
+    """Version of the GNU C library: None on a Mac."""
 
 
 def command_lines() -> dict[int, list[str]]:
-    """Arguments of every process, by its number; an argument with a space counts as two."""
+    """Arguments of every process, by process ID; an argument with a space counts as two."""
     rows = (line.split() for line in output("/bin/ps", "-axww", "-o", "pid=", "-o", "command=").splitlines())
     return {int(row[0]): row[1:] for row in rows if len(row) > 1}
 
 
 def command_line(pid: int) -> list[str]:
-    """Arguments of a process; empty when it is gone."""
+    """Arguments of a process; empty when it has ended."""
     return output("/bin/ps", "-ww", "-o", "command=", "-p", str(pid)).split()
 
 
 def descendants(pid: int) -> list[int]:
-    """A process and all that it has started, the process first; empty when it is gone."""
+    """IDs of a process and all its descendants, the process first; empty when it has ended."""
     rows = [line.split() for line in output("/bin/ps", "-ax", "-o", "pid=", "-o", "ppid=").splitlines()]
     parents = {int(row[0]): int(row[1]) for row in rows if len(row) == 2}
     found = [pid] if pid in parents else []
-    for parent in found:  # it grows meanwhile
+    for parent in found:  # the list grows during the loop
         found += [child for child, of in parents.items() if of == parent]
     return found
 
 
 def executable(pid: int) -> str | None:
-    """Path of the program that a process runs; none when it is gone.
+    """Path of the program that a process runs; None when it has ended.
 
     Source: lsof(8), descriptor `txt` and the field `n` of its output for programs; the program comes first.
     """
@@ -75,7 +75,7 @@ def executable(pid: int) -> str | None:
 
 
 def age(pid: int) -> float | None:
-    """Seconds since a process was started; none when it is gone. Source: ps(1), `etime` is [[days-]hours:]min:sec."""
+    """Seconds since a process was started; None when it has ended. Source: ps(1), `etime`: [[days-]hours:]min:sec."""
     found = re.fullmatch(
         r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d+)", output("/bin/ps", "-o", "etime=", "-p", str(pid)).strip()
     )
@@ -86,13 +86,13 @@ def age(pid: int) -> float | None:
 
 
 def listener(port: int) -> dict[str, object] | None:
-    """Who listens on a TCP port.
+    """The process that listens on a TCP port.
 
     Parameters:
-        port: TCP port, any local address, IPv4 and IPv6.
+        port: TCP port, on any local address, IPv4 and IPv6.
 
     Returns:
-        None when nobody does; else `pid` and `command`, which has no secrets (both None when the owner cannot be seen).
+        None when the port is free; else `pid` and `command` without secrets (both None if the process is not visible).
     """
     lines = output("/usr/sbin/lsof", "-nP", f"-iTCP:{port}", "-sTCP:LISTEN", "-Fp").splitlines()
     pid = next((int(line[1:]) for line in lines if line.startswith("p")), None)
@@ -100,44 +100,44 @@ def listener(port: int) -> dict[str, object] | None:
         return {"pid": pid, "command": masked(command_line(pid))}
     if not 0 < port < 1 << 16:
         return None
-    # lsof shows an account only its own.
+    # lsof shows an account only its own processes.
     with socket.socket() as probe:
         probe.settimeout(1)
         return None if probe.connect_ex(("127.0.0.1", port)) else {"pid": None, "command": None}
 
 
 def sleep_minutes() -> int | None:
-    """Minutes after which this Mac goes to sleep; 0 is never, none is unknown. Source: pmset(1), `-g`."""
+    """Minutes after which this Mac goes to sleep; 0 is never, None is unknown. Source: pmset(1), `-g`."""
     found = re.search(r"^\s*sleep\s+(\d+)", output("/usr/bin/pmset", "-g"), re.MULTILINE)
     return int(found[1]) if found else None
 
 
 def quarantined(path: Path) -> bool:
-    """Whether Gatekeeper would keep a program from starting: it bears the mark of a download by a browser."""
+    """Whether Gatekeeper would block a program, because it is marked as downloaded by a browser."""
     return path.exists() and "com.apple.quarantine" in output("/usr/bin/xattr", str(path)).split()
 
 
 def hint(words: str) -> str:
-    """What to add to the words of an error; empty when they say all."""
+    """Possible cause to append to an error message; empty when there is none."""
     return "".join(f". {text}" for phrase, text in HINTS.items() if phrase in words.lower())
 
 
 def interpreter() -> str:
-    """Python for a service; see `python.for_service`. The system's own is that of the developer tools."""
+    """Python for a service; see `python.for_service`. The system's own is the one of the developer tools."""
     return python.for_service(DEVELOPER_PYTHON)
 
 
 def architecture() -> str:
-    """Machine of this Mac as `uname -m` gives it."""
+    """Machine type of this Mac, as `uname -m` prints it."""
     return os.uname().machine
 
 
 def homebrew() -> dict[str, object] | None:
-    """Homebrew and what it has of Promtail.
+    """Homebrew and its Promtail.
 
     Returns:
-        None without Homebrew; else `brew` (its program), `owner` (the account it belongs to, which alone may run it),
-        `program` (Promtail's) and `installed` (whether it is there).
+        None without Homebrew; else `brew` (path of its program), `owner` (the account that owns it, the only one that
+        may run it), `program` (path of Promtail) and `installed` (whether Promtail is installed).
     """
     for prefix in PREFIXES:
         brew, program = prefix / "bin/brew", prefix / "opt/promtail/bin/promtail"
@@ -152,11 +152,11 @@ def homebrew() -> dict[str, object] | None:
 
 
 def owner_of(brew: str) -> tuple[int, int]:
-    """Numbers of the account and the group that Homebrew belongs to.
+    """User and group ID of the account that owns Homebrew.
 
     Parameters:
-        brew: its program, on Macs with an Intel processor a link. What the link leads to is for its owner to choose, so
-            the link itself counts where it is not root's.
+        brew: path of its program, a link on Macs with an Intel processor. The owner of the link chooses its target, so
+            the owner of the link counts, unless that is root.
     """
     link, file = os.lstat(brew), os.stat(brew)
     status = link if link.st_uid else file
@@ -164,7 +164,7 @@ def owner_of(brew: str) -> tuple[int, int]:
 
 
 def facts() -> dict[str, object]:
-    """What a deployment has to know of this Mac beside what every host has; see the module `agent_host_info`."""
+    """Facts for a deployment that only a Mac has; see the module `agent_host_info`."""
     return {
         "version": output("/usr/bin/sw_vers", "-productVersion").strip(),
         "sleep": sleep_minutes(),

@@ -1,6 +1,6 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What a Linux host says of itself: C library, processes, listening ports. Reads /proc; starts no programs."""
+"""Facts of a Linux host: C library, processes, listening ports. Reads /proc; starts no programs."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from ansible_collections.smolcluster.logging.plugins.module_utils.masking import
 PROC = Path("/proc")
 SET_CLOCK = "timedatectl set-ntp true"
 PYTHON = "/usr/bin/python3"
-# Programs of which every system has one, and which are built for what its programs are built for.
+# Programs that every system has, and that are built for the platform of the system's programs.
 USUAL = ("/bin/sh", "/proc/1/exe")
-# Machines by their numbers in an ELF header and the size of their words, in the words of `uname -m`.
+# Machine types as `uname -m` prints them, by machine number and word size in an ELF header.
 # Source: Linux, include/uapi/linux/elf-em.h; 64 bits on x86-64 with a 32-bit header are the ABI x32.
 MACHINES = {(3, 32): "i686", (62, 64): "x86_64", (62, 32): "x32", (40, 32): "armv7l", (183, 64): "aarch64"}
 
 
 def hint(words: str) -> str:  # noqa: ARG001
-    """What to add to the words of an error; Linux says what it means."""
+    """Possible cause to append to an error message; always empty on Linux."""
     return ""
 
 
 def text_of(path: Path) -> str:
-    """Text of a file of the system; what is no UTF-8, as a process may call itself, is replaced.
+    """Text of a system file; invalid UTF-8, which the name of a process may contain, is replaced.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     return path.read_text("utf-8", "replace")
 
@@ -41,10 +41,10 @@ def interpreter() -> str:
 
 
 def elf_machine(header: bytes) -> str | None:
-    """Machine that a program is built for, in the words of `uname -m`; none when it is not known, or no ELF file.
+    """Machine type that a program is built for, as `uname -m` prints it; None for an unknown one or no ELF file.
 
     Parameters:
-        header: its first 20 bytes or more.
+        header: the first 20 bytes of the program, or more.
 
     Source: elf(5), e_ident and e_machine.
     """
@@ -57,11 +57,11 @@ def elf_machine(header: bytes) -> str | None:
 
 
 def architecture() -> str:
-    """Machine that the programs of this system are built for, in the words of `uname -m`.
+    """Machine type that the programs of this system are built for, as `uname -m` prints it.
 
-    The kernel's own may differ: a system of 32 bits often runs on a kernel of 64 (Raspberry Pi OS), and has no loader
-    and no libraries for programs of 64 bits. Python's own word size does not tell either: it may be an interpreter from
-    elsewhere, or run under an emulator. So programs of the system itself are looked at.
+    The kernel may have another type: a 32-bit system often runs on a 64-bit kernel (Raspberry Pi OS), without a loader
+    and libraries for 64-bit programs. The word size of Python proves nothing either: this Python may come from
+    elsewhere or run in an emulator. So programs of the system itself are read.
     """
     kernel = os.uname().machine
     for program in USUAL:
@@ -71,7 +71,7 @@ def architecture() -> str:
         except OSError:
             continue
         if found == "armv7l" and re.match(r"armv[4-7]", kernel):
-            # All of these have the same header; a kernel of 32 bits knows the processor.
+            # All of these have the same ELF header; a 32-bit kernel knows the processor.
             return kernel
         if found:
             return found
@@ -79,7 +79,7 @@ def architecture() -> str:
 
 
 def glibc() -> str | None:
-    """Version of the GNU C library, for example `2.36`; none on other C libraries (musl)."""
+    """Version of the GNU C library, for example `2.36`; None with another C library (musl)."""
     try:
         name, _space, version = os.confstr("CS_GNU_LIBC_VERSION").partition(" ")
     except (ValueError, AttributeError):
@@ -88,7 +88,7 @@ def glibc() -> str | None:
 
 
 def command_line(pid: int) -> list[str]:
-    """Arguments of a process; empty when it is gone or a thread of the kernel."""
+    """Arguments of a process; empty when it has ended or is a kernel thread."""
     try:
         return [word for word in text_of(PROC / str(pid) / "cmdline").split("\0") if word]
     except OSError:
@@ -96,7 +96,7 @@ def command_line(pid: int) -> list[str]:
 
 
 def environment(pid: int) -> dict[str, str]:
-    """Environment that a process was started with; empty when it is gone."""
+    """Environment that a process was started with; empty when it has ended."""
     try:
         words = text_of(PROC / str(pid) / "environ").split("\0")
     except OSError:
@@ -105,7 +105,7 @@ def environment(pid: int) -> dict[str, str]:
 
 
 def executable(pid: int) -> str | None:
-    """Path of the program that a process runs; none when it is gone. A replaced file ends in ` (deleted)`."""
+    """Path of the program that a process runs; None when it has ended. A replaced file ends in ` (deleted)`."""
     try:
         return os.readlink(PROC / str(pid) / "exe")
     except OSError:
@@ -113,9 +113,9 @@ def executable(pid: int) -> str | None:
 
 
 def age(pid: int) -> float | None:
-    """Seconds since a process was started; none when it is gone.
+    """Seconds since the start of a process; None when it has ended.
 
-    Source: proc_pid_stat(5), field 22 (clock ticks after boot), counted behind the name, which may hold spaces.
+    Source: proc_pid_stat(5), field 22 (clock ticks after boot), counted after the name, which may contain spaces.
     """
     try:
         fields = text_of(PROC / str(pid) / "stat").rpartition(")")[2].split()
@@ -126,13 +126,13 @@ def age(pid: int) -> float | None:
 
 
 def children(pid: int) -> list[int]:
-    """Processes that a process has started itself, the oldest first."""
+    """IDs of the direct child processes of a process, the oldest first."""
     found = []
     for entry in PROC.iterdir():
         if entry.name.isdigit():
             try:
                 fields = (entry / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()
-            except OSError:  # it has ended meanwhile
+            except OSError:  # it has just ended
                 continue
             # proc_pid_stat(5): the parent, and the start in clock ticks after boot
             if int(fields[1]) == pid:
@@ -141,7 +141,7 @@ def children(pid: int) -> list[int]:
 
 
 def command_lines() -> dict[int, list[str]]:
-    """Arguments of every process of this host, by its number; those of its containers are left out (PID namespace)."""
+    """Arguments of every process of this host, by process ID; without those in containers (PID namespace)."""
     own = os.readlink(PROC / "self/ns/pid")
     found = {}
     for entry in PROC.iterdir():
@@ -149,13 +149,13 @@ def command_lines() -> dict[int, list[str]]:
             try:
                 if os.readlink(entry / "ns/pid") == own:
                     found[int(entry.name)] = command_line(int(entry.name))
-            except OSError:  # it has ended meanwhile
+            except OSError:  # it has just ended
                 continue
     return found
 
 
 def control_group(pid: int) -> str:
-    """Control group of a process in systemd's own hierarchy; empty when it is gone, or there is none.
+    """Control group of a process in systemd's own hierarchy; empty when the process has ended or has no such group.
 
     Source: proc_pid_cgroup(5) (`number:controllers:path`; the unified hierarchy has neither number nor controllers).
     """
@@ -168,29 +168,29 @@ def control_group(pid: int) -> str:
 
 
 def unit_of(pid: int) -> str | None:
-    """System service in whose control group a process is; it need not be the service's main process.
+    """System service whose control group contains a process, which need not be the service's main process.
 
-    It may be in any slice. Below it can be groups that the service has made itself, and for a user's own service the
-    system's is `user@UID.service`. In a container the groups are below that of its process 1.
+    The service may be in any slice, and may have created groups below its own. For a service of a user it is
+    `user@UID.service`. In a container the groups are below the group of its process 1.
 
     Source: systemd, docs/CONTROL_GROUP_INTERFACE.md.
     """
     root = control_group(1).removesuffix("/init.scope").rstrip("/")
     group = control_group(pid)
     parts = group[len(root) :].split("/") if group.startswith(f"{root}/") else []
-    # A scope holds what others have started, a user's session for example.
+    # A scope contains processes that others have started, for example a user's session.
     unit = next((part for part in parts if part.endswith((".service", ".scope"))), "")
     return unit if unit.endswith(".service") else None
 
 
 def listener(port: int) -> dict[str, object] | None:
-    """Who listens on a TCP port.
+    """The process that listens on a TCP port.
 
     Parameters:
-        port: TCP port, any local address, IPv4 and IPv6.
+        port: TCP port, on any local address, IPv4 and IPv6.
 
     Returns:
-        None when nobody does; else `pid` and `command`, which has no secrets (both None when the owner cannot be seen).
+        None when the port is free; else `pid` and `command` without secrets (both None if the process is not visible).
 
     Source of the table's form: Linux, Documentation/networking/proc_net_tcp.rst (state 0A = LISTEN).
     """

@@ -1,12 +1,13 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The log files of all sources: found, opened, and copied line by line into files of our own, which the agent reads.
+"""Find and open the log files of all sources, and copy them line by line into our own files, which the agent reads.
 
-A copy is begun anew when it has been read, and is no larger than `LARGEST`; what is to come waits in the log. The
-generations of a rotated log follow one another in one copy, the oldest first: Loki refuses what is more than an hour
-behind the newest line of its stream. An open log stays readable after it was renamed or removed.
+A copy is replaced by a new one when the agent has read it, and is not larger than `LARGEST`; further lines stay in the
+log until then. The generations of a rotated log follow one another in one copy, the oldest first, because Loki refuses
+lines that are more than an hour older than the newest line of their stream. An open log can still be read after it was
+renamed or removed.
 
-A log file is known again by its device, inode and first bytes.
+A log file is recognised by its device, inode and first bytes.
 """
 
 from __future__ import annotations
@@ -34,30 +35,30 @@ import positions
 from safe_open import RefusedError, open_log, printable, resolve, within
 
 STATE, STARTED = "files.json", "started.json"
-HEAD = 1024  # bytes by which a file is known again
+HEAD = 1024  # first bytes of a file that identify it
 CHUNK = 256 << 10  # bytes that are copied at a time
-LARGEST = 32 << 20  # bytes of one copy
-WAITING = 48 << 20  # bytes of all copies that the agent has not read yet
-SPARE = 32  # file descriptors that no log and no copy gets: without any, folders would look empty
-ROLL = 1 << 20  # bytes of a copy that is read to its end, at which a new one is begun
+LARGEST = 32 << 20  # largest size of a copy in bytes
+WAITING = 48 << 20  # largest number of bytes in all copies that the agent has not read yet
+SPARE = 32  # file descriptors that logs and copies must leave free: without any, folders would look empty
+ROLL = 1 << 20  # size in bytes at which a copy that was read completely is replaced by a new one
 LONGEST_LINE = 8 << 20  # bytes; the agent needs several times a line's size to read it
-SEARCHED = 64 << 20  # bytes of one file that are searched for the end of a line before it is the others' turn
-KEPT = 64 << 10  # bytes of the end of a longer line, which are shipped
-UNFINISHED = 5.0  # seconds that the last line of a rotated log may lack its end, before it is shipped without
-LIVELY = 10.0  # seconds after a log has grown in which it is looked at more often than in each scan
+SEARCHED = 64 << 20  # bytes of a file that are searched for the end of a line before other files are served
+KEPT = 64 << 10  # bytes at the end of a longer line that are shipped
+UNFINISHED = 5.0  # seconds after which the last line of a rotated log is shipped without a line feed
+LIVELY = 10.0  # seconds after growth during which a log is checked more often than in each scan
 PARKED = 600.0  # seconds without a new line after which the agent need not follow a log
 SAVED = 10.0  # seconds between two writes of the state
 REPORTED = 2.0  # seconds between two writes of the report
-STALE = 5.0  # seconds after which a position is surely that of a new copy; the agent saves it twice a second
-ASKED = 15.0  # seconds between two questions to the agent
-MANY = 1000  # files that are named in the report
-# Seconds after which a line that the agent has read counts as delivered, when it repeated no request meanwhile. A
-# request that fails is repeated after 15 s at the latest (its timeout and backoff_config of the role).
+STALE = 5.0  # seconds after which a position is certainly that of a new copy; the agent saves it twice a second
+ASKED = 15.0  # seconds between two requests to the agent
+MANY = 1000  # number of files that the report lists
+# Seconds after which a line that the agent has read counts as delivered, if the agent repeated no request during that
+# time. A failed request is repeated after 15 s at the latest (its timeout and backoff_config of the role).
 QUIET = 60.0
 # What rotation adds to a name: RotatingFileHandler and logrotate (`.1`), TimedRotatingFileHandler (`.2026-04-06_12`),
 # logrotate's dateext (`-20260406`).
 ROTATED = re.compile(r"(\.\d{1,4}|\.\d{4}-\d\d-\d\d(_\d\d(-\d\d){0,2})?|[.-]\d{8}([-_.T]?\d{2,6})?)$")
-# loguru puts it before the ending: `train.2026-04-06_12-00-00_123456.log`.
+# loguru inserts the date before the extension: `train.2026-04-06_12-00-00_123456.log`.
 ROTATED_INSIDE = re.compile(r"\.\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_\d{6}(?=\.\w+$)")
 PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip", ".lz4", ".Z")
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -70,18 +71,18 @@ def matches(pattern: str, path: str) -> bool:
 
 
 def unrotated(name: str, pattern: re.Pattern[str], names: set[str]) -> str | None:
-    """Name of the log that a file is or was; none when it is not watched.
+    """Name of the log that a file is or was; None when it is not watched.
 
     Parameters:
         name: the file's name.
-        pattern: expression of the names that are watched.
+        pattern: expression for the names that are watched.
         names: names of all files in the folder.
     """
     if name.endswith(PACKED):
         return None
     watched = bool(pattern.fullmatch(name))
     for base in (ROTATED.sub("", name), ROTATED_INSIDE.sub("", name)):
-        # `train.1` may be a log of its own; it is an older `train` where that is there, too.
+        # `train.1` may be a separate log; it counts as an older `train` only if `train` is in the folder, too.
         if base not in ("", name) and pattern.fullmatch(base) and (not watched or base in names):
             return base
     return name if watched else None
@@ -89,25 +90,25 @@ def unrotated(name: str, pattern: re.Pattern[str], names: set[str]) -> str | Non
 
 @dataclass(eq=False)
 class Generation:
-    """One file of a log; rotation makes further ones.
+    """One file of a log; each rotation adds one.
 
     Parameters:
-        log: path of the log, without what rotation adds.
+        log: path of the log, without the addition of the rotation.
         key: device and inode.
         head: length and SHA-256 of the first bytes.
-        read: offset up to which the agent has read it.
-        done: whether all of it is delivered, and it is closed.
-        size: its size when it was done.
-        started: offset at which the agent began to read it at its last start.
+        read: offset up to which the agent has read the file.
+        done: whether the file is completely delivered and closed.
+        size: size of the file when it was done.
+        started: offset at which the agent started to read at its last start.
         left_out: bytes of lines that were too long.
-        handle: the open file; none while it is only remembered.
-        current: whether it has the log's name.
-        fed: offset up to which it is copied.
-        searched: offset up to which the line at `fed` has no end.
-        unfinished: since when its last line lacks an end.
-        quiet: since when the agent has read all of it, and it has no name of a log.
+        handle: the open file; None while it is only remembered.
+        current: whether the file has the name of the log now.
+        fed: offset up to which the file is copied.
+        searched: offset up to which no end of the line at `fed` was found.
+        unfinished: time since which the last line has no line feed.
+        quiet: time since which the agent has read the whole file and it does not have the name of the log.
         tail: last bytes that were copied.
-        before: `fed`, `head` and `tail` when it was cut short.
+        before: `fed`, `head` and `tail` before the file was truncated.
     """
 
     log: str
@@ -128,7 +129,7 @@ class Generation:
     before: tuple[int, tuple[int, str], bytes] | None = None
 
     def grown(self, path: str) -> bool:
-        """Whether somebody writes on in a rotated file that was closed as delivered.
+        """Whether a rotated file that was closed as delivered has grown since.
 
         Parameters:
             path: its path now.
@@ -139,14 +140,14 @@ class Generation:
             return True
 
     def length(self) -> int:
-        """Size of the open file in bytes; of one that is out of reach, as on a network drive, what is known of it."""
+        """Size of the open file in bytes; the last known size if it is not available, as on a lost network drive."""
         try:
             return os.fstat(self.handle).st_size
         except OSError:
             return self.fed
 
     def replaced(self) -> bool:
-        """Whether the open file does not begin as it did: somebody has written it anew."""
+        """Whether the first bytes of the open file have changed: it was rewritten."""
         return head_of(self.handle, self.head[0]) != self.head
 
 
@@ -156,17 +157,17 @@ class Log:
 
     Parameters:
         copy: path of the copy.
-        partial: path at which a new copy is made.
-        generations: its open files, the oldest first.
-        handle: the open copy; none while there is nothing to read.
-        written: bytes of the copy.
+        partial: path at which a new copy is created.
+        generations: open files of the log, the oldest first.
+        handle: the open copy; None while there is nothing to read.
+        written: size of the copy in bytes.
         consumed: bytes of the copy that the agent has read.
-        pieces: what the copy holds, in its order: offset in it, file, offset there, length, and whether it is a part
-            of that file as it is.
-        grew: when it has last got a line, by the monotonic clock.
-        read_since: since when the agent has read all of the copy.
+        pieces: content of the copy, in order: offset in the copy, file, offset in the file, length, and whether the
+            bytes are the same as in the file.
+        grew: when the log last got a line, by the monotonic clock.
+        read_since: time since which the agent has read the whole copy.
         stale: position that the agent has saved for the copy before this one.
-        begun: when the copy was begun, in seconds since 1970.
+        begun: when the copy was created, in seconds since 1970.
     """
 
     copy: Path
@@ -186,9 +187,9 @@ class Log:
 
         Parameters:
             data: the lines.
-            generation: the file that they are from.
-            offset: where they begin there.
-            length: bytes that they have there.
+            generation: the file that contains them.
+            offset: their offset in that file.
+            length: their length in that file, in bytes.
         """
         if self.handle is None:
             self._open()
@@ -197,7 +198,7 @@ class Log:
             while view:
                 view = view[os.write(self.handle, view) :]
         except OSError:
-            # No half line: the rest would become one of its own.
+            # Remove a partial line: its rest would become a separate line.
             os.ftruncate(self.handle, self.written)
             raise
         same = len(data) == length
@@ -212,9 +213,9 @@ class Log:
         generation.tail = data[-HEAD:] if same else b""
 
     def _open(self) -> None:
-        """Begin a new copy, in place of one that is read to its end."""
+        """Create a new copy, in place of one that the agent has read completely."""
         self.copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Not in the folder of the copy, where the agent looks for files.
+        # Not in the folder of the copy, where the agent searches for files.
         handle = os.open(self.partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             if is_last(handle):
@@ -227,7 +228,7 @@ class Log:
         self._forget(handle)
 
     def _forget(self, handle: int | None) -> None:
-        """Go on with another copy, or with none."""
+        """Continue with another copy, or with none."""
         if self.handle is not None:
             os.close(self.handle)
         self.handle, self.stale = handle, self.consumed or self.stale
@@ -241,7 +242,7 @@ class Log:
             self._forget(None)
 
     def begin_again(self, file: Generation) -> None:
-        """Copy a file from its beginning; what the copy still holds of it was in it before."""
+        """Copy a file from its start again; what the copy contains of it is from before."""
         before = Generation(file.log, file.key, file.head)
         self.pieces = deque((piece[0], before if piece[1] is file else piece[1], *piece[2:]) for piece in self.pieces)
         file.before = (file.fed, file.head, file.tail)
@@ -250,12 +251,12 @@ class Log:
         file.head, file.unfinished = head_of(file.handle, HEAD), None
 
     def agent_read(self, position: int, saved: float, now: float) -> None:
-        """Note how far the agent has read the copy.
+        """Store how far the agent has read the copy.
 
         Parameters:
-            position: bytes of the copy.
-            saved: when the agent has saved that, in seconds since 1970.
-            now: the monotonic clock.
+            position: offset in the copy.
+            saved: when the agent has saved the position, in seconds since 1970.
+            now: time by the monotonic clock.
         """
         if position == self.stale and saved < self.begun + STALE:
             return
@@ -278,14 +279,14 @@ class Log:
             self.read_since = now
 
     def roll(self, now: float, largest: int) -> None:
-        """Begin a new copy where this one has become large, and has been read to its end for a moment.
+        """Replace a large copy by a new one, once the agent has waited at its end for a moment.
 
-        The agent notices a new file of the name only while it waits at the end of the old one (grafana/tail,
+        The agent notices a new file with the same name only while it waits at the end of the old one (grafana/tail,
         polling.go).
 
         Parameters:
-            now: the monotonic clock.
-            largest: bytes up to which a copy stays.
+            now: time by the monotonic clock.
+            largest: size in bytes up to which a copy is not replaced.
         """
         if (
             self.handle is not None
@@ -304,13 +305,13 @@ class Source:
         name: its name.
         patterns: its paths, without `{…}`.
         exclude: pattern of paths to leave out; empty for none.
-        follow: folders into which links may lead.
-        starts: expressions of a line that begins an entry; none where each line is one, or where it is not known.
-        unknown_start: whether entries have several lines and their beginning cannot be recognised.
-        files: all files that are known, by device and inode.
-        restored: those of them that are known from the last run, by inode.
-        logs: logs with open files, by their path.
-        seen: what was found by the last scan: inode and file by path.
+        follow: folders that links may lead into.
+        starts: expressions for the first line of an entry; empty if each line is an entry, or if this is not known.
+        unknown_start: whether entries have several lines and their first line cannot be recognised.
+        files: all known files, by device and inode.
+        restored: files that are known from the last run, by inode.
+        logs: logs with open files, by path.
+        seen: result of the last scan: inode and file, by path.
     """
 
     name: str
@@ -326,12 +327,12 @@ class Source:
 
     @classmethod
     def of(cls, settings: dict) -> Source:
-        """Make one from its settings."""
+        """Create a source from its settings."""
         starts, unknown = [], bool(settings.get("unknown_start"))
         if settings.get("entry_start"):
             try:
                 starts = [re.compile(settings["entry_start"], re.ASCII)]
-            except re.error:  # to another version of Python
+            except re.error:  # not valid in this version of Python
                 unknown = True
         return cls(
             settings["name"],
@@ -343,12 +344,12 @@ class Source:
         )
 
     def known_before(self, handle: int, log: str, key: tuple[int, int]) -> Generation | None:
-        """File of the last run whose file system has got another number of its device, as btrfs and NFS do at a boot.
+        """The same file from the last run, if its device number has changed, as on btrfs and NFS after a boot.
 
         Parameters:
             handle: the open file.
             log: path of the log that it is or was.
-            key: its device and inode.
+            key: its device and inode now.
         """
         for file in self.restored.get(key[1], []):
             lost = file.handle is None and file.log == log and self.files.get(file.key) is file
@@ -360,7 +361,7 @@ class Source:
         return None
 
     def forget(self, file: Generation) -> None:
-        """Know a file no longer; another one may have its inode by now."""
+        """Forget a file, if another one has not taken its inode yet."""
         if self.files.get(file.key) is file:
             del self.files[file.key]
 
@@ -369,8 +370,8 @@ class LogFiles:
     """The logs of all sources.
 
     Parameters:
-        state: folder in which is kept what was read.
-        folder: folder of the copies; made anew.
+        state: folder for how far the files were read.
+        folder: folder of the copies; it is created again.
         report: file for the status.
         agent_positions: file in which the agent saves how far it has read the copies.
         sources: the sources.
@@ -386,13 +387,14 @@ class LogFiles:
         self.unsaved = ""
         self._saved_text, self._saved_at = "", 0.0
         self._reported, self._reported_at = "", 0.0
-        # When the agent was asked, since when it has repeated no request, and how many it had repeated by then.
+        # Time of the last request to the agent, time since which it has repeated none of its own requests, and how many
+        # it had repeated until then.
         self._asked: tuple[float, float, float | None] = (0.0, 0.0, None)
         self._positions: tuple[tuple[int, int], dict[str, int]] = ((0, 0), {})
         clean = self._restore()
         try:
             remove_tree(folder)
-        except PermissionError:  # of another account, under which the agent was killed
+        except PermissionError:  # it belongs to the agent's previous account, under which the agent was killed
             folder.rename(f"{folder}.{time.time_ns()}")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         positions.remove(agent_positions)
@@ -401,10 +403,10 @@ class LogFiles:
         self.save(clean=False)
 
     def _restore(self) -> bool:
-        """Remember the files of the last run; as they were at its start, where the newer file is damaged.
+        """Load the files of the last run; from the state at its start, if the newer state is damaged.
 
         Returns:
-            Whether the agent ended by itself then, having delivered all that it had read.
+            Whether the agent ended by itself in that run, and so has delivered everything that it had read.
         """
         for path in (self.state / STATE, self.state / STARTED):
             try:
@@ -413,7 +415,7 @@ class LogFiles:
                     self._remember(entry)
                 return bool(known["clean"])
             except FileNotFoundError:
-                if path.name == STATE:  # somebody wants all to be read again
+                if path.name == STATE:  # it was removed, so that everything is read again
                     return True
             except (OSError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
                 print(f"{path} is damaged ({str(error)[:80]})", file=sys.stderr)
@@ -423,7 +425,7 @@ class LogFiles:
         return False
 
     def _remember(self, entry: dict) -> None:
-        """Know a file of the last run, if its source is still there."""
+        """Add a file of the last run, if its source still exists."""
         for source in self.sources:
             if source.name == entry["source"]:
                 file = Generation(
@@ -442,13 +444,13 @@ class LogFiles:
                 source.restored.setdefault(file.key[1], []).append(file)
 
     def _set_back(self, clean: bool) -> None:
-        """Decide where each file is copied from: where the agent stopped reading, or before, where it was killed.
+        """Set where copying starts in each file: at the agent's last position, or before it, if the agent was killed.
 
-        What it held then is lost: at most a batch, and the entries in its stages. Never is more read again than since
-        its last start: what was read before that had been delivered, or was read again then.
+        Lines in its memory are lost when it is killed: at most a batch, and the entries in its stages. Lines from
+        before its last start are not read again, because they were delivered, or read again at that start.
 
         Parameters:
-            clean: whether it ended by itself.
+            clean: whether the agent ended by itself.
         """
         again = 0
         for source in self.sources:
@@ -468,7 +470,7 @@ class LogFiles:
             print(f"{again} bytes are read again", file=sys.stderr)
 
     def scan(self) -> None:
-        """Look into all folders."""
+        """Scan all folders."""
         self.refused = {}
         zones = {source.name: self._zones(source) for source in self.sources}
         common = [zone for found in zones.values() for zone in found.values()]
@@ -476,16 +478,16 @@ class LogFiles:
             self._scan(source, zones[source.name], common, self._followed(source))
 
     def _zones(self, source: Source) -> dict[str, str]:
-        """Folder of each pattern that may be looked into, links of root followed.
+        """Folder of each pattern that may be scanned, with links of root followed.
 
-        A link in it that another account can change is followed only into a folder that the source names.
+        A link in it that another account can change is followed only into a folder in `follow` of the source.
         """
         zones = {}
         for pattern in source.patterns:
             fixed = globs.fixed_part(pattern)
             try:
                 zone, link = resolve(fixed)
-            except OSError:  # it changes just now
+            except OSError:  # it is being changed
                 continue
             if link:
                 target = os.path.realpath(fixed)
@@ -499,10 +501,10 @@ class LogFiles:
         return zones
 
     def _followed(self, source: Source) -> list[str]:
-        """Folders into which links of a source may lead; none that another account can exchange for a link."""
+        """Folders that links of a source may lead into, except those that another account can replace by a link."""
         found = []
         for folder in source.follow:
-            with suppress(OSError):  # it changes just now
+            with suppress(OSError):  # it is being changed
                 path, link = resolve(folder)
                 if link:
                     self.refused[link] = f"a link in `follow` of the source {source.name}; name the folder itself"
@@ -517,7 +519,7 @@ class LogFiles:
             source: the source.
             zones: see `_zones`.
             common: folders of all sources.
-            follow: folders into which links of this source may lead.
+            follow: folders that links of this source may lead into.
         """
         found: dict[str, tuple[int, Generation]] = {}
         fresh: list[tuple[tuple, str, str, int, int, os.stat_result]] = []
@@ -544,7 +546,7 @@ class LogFiles:
                     continue
                 fresh.append(((is_link, path == log, status.st_mtime), path, log, inode, handle, status))
         self._name(source, found)
-        # What is a link comes last: its target may be watched itself. A log comes after its older generations.
+        # Links come last, because their targets may be watched as well. A log comes after its older generations.
         for _order, path, log, inode, handle, status in sorted(fresh):
             try:
                 found[path] = (inode, self._take(source, path, log, handle, status))
@@ -560,13 +562,13 @@ class LogFiles:
 
     @staticmethod
     def _name(source: Source, found: dict[str, tuple[int, Generation]]) -> None:
-        """Note which files have the name of their log now."""
+        """Store which files have the name of their log now."""
         logs = {id(file) for path, (_inode, file) in found.items() if path == file.log}
         for file in source.files.values():
             file.current = id(file) in logs
 
     def _take(self, source: Source, path: str, log: str, handle: int, status: os.stat_result) -> Generation:
-        """Know a file that was opened, and keep it open where it was not.
+        """Register a file that was opened, and keep it open if it was not open before.
 
         Parameters:
             source: its source.
@@ -578,7 +580,7 @@ class LogFiles:
         key = (status.st_dev, status.st_ino)
         file = source.files.get(key)
         if file and file.handle is None and (not file.head[0] or head_of(handle, file.head[0]) != file.head):
-            # Another file has got the inode, or one of which nothing was known.
+            # Another file has the inode now, or nothing was known of the old one.
             del source.files[key]
             file = None
         file = file or source.known_before(handle, log, key)
@@ -594,21 +596,21 @@ class LogFiles:
         owner = source.logs.get(file.log)
         if owner is None:
             copy = Path(f"{self.folder}/{urllib.parse.quote(source.name, safe='')}{copy_path(file.log)}")
-            owner = source.logs[file.log] = Log(copy, self.folder / "%new")  # no name of a source becomes that
+            owner = source.logs[file.log] = Log(copy, self.folder / "%new")  # quoted names of sources cannot be this
         owner.grew = time.monotonic()
-        # One that was rotated away before it was seen comes before the log.
+        # A file that was rotated before it was found comes before the log.
         late = path != log and owner.generations and owner.generations[-1].current
         owner.generations.insert(len(owner.generations) - bool(late), file)
         return file
 
     def feed(self, all_logs: bool) -> bool:
-        """Copy what is new.
+        """Copy new lines.
 
         Parameters:
-            all_logs: whether to look at all logs, and not only at those that have grown lately.
+            all_logs: whether to check all logs, or only those that have grown recently.
 
         Returns:
-            Whether a log has grown lately.
+            Whether a log has grown recently.
         """
         now = time.monotonic()
         logs = [(path, log) for source in self.sources for path, log in source.logs.items()]
@@ -626,13 +628,13 @@ class LogFiles:
             try:
                 log.roll(now, ROLL if held < WAITING else 0)
                 waiting += self._feed(log, WAITING - waiting, now)
-            except OSError as error:  # no space for the copy, or a path that is too long with the folder of copies
+            except OSError as error:  # no space for the copy, or its path is too long
                 self.refused[path] = f"it cannot be copied: {error.strerror}"
             lively = lively or now - log.grew < LIVELY
         return lively
 
     def _read(self) -> dict[str, int]:
-        """How far the agent has read the copies; looked up when it has saved anew."""
+        """How far the agent has read the copies; read again only when the agent has saved it again."""
         try:
             status = os.stat(self.agent_positions)
         except OSError:
@@ -643,12 +645,12 @@ class LogFiles:
         return self._positions[1]
 
     def _feed(self, log: Log, room: int, now: float) -> int:
-        """Copy what is new of one log.
+        """Copy new lines of one log.
 
         Parameters:
             log: the log.
             room: bytes that may be copied.
-            now: the monotonic clock.
+            now: time by the monotonic clock.
 
         Returns:
             Bytes that were copied.
@@ -665,7 +667,7 @@ class LogFiles:
                 total += max(0, log.written - before)
                 log.grew = now
             if file.fed < length and file.unfinished is None:
-                break  # the rest of it comes before the next one
+                break  # the rest of this file comes before the next file
         return total
 
     def _copy(self, log: Log, file: Generation, length: int, rotated: bool) -> bool:
@@ -675,7 +677,7 @@ class LogFiles:
             log: its log.
             file: the file.
             length: its size.
-            rotated: whether nobody is to write on in it.
+            rotated: whether no more lines are expected in it.
 
         Returns:
             Whether anything was copied.
@@ -689,7 +691,7 @@ class LogFiles:
             file.unfinished = None
             log.put(block[:end], file, file.fed, end)
             return True
-        # A line that is longer than a block, or has no end yet.
+        # A line that is longer than a block, or is not complete yet.
         offset = max(file.searched, file.fed + len(block))
         end = min(length, offset + SEARCHED)
         while offset < end:
@@ -715,31 +717,31 @@ class LogFiles:
         return True
 
     def _long_line(self, log: Log, file: Generation, end: int) -> None:
-        """Copy a line of more than a block, after a hole or without an end; of a too long one its last part only.
+        """Copy a line that is longer than a block, follows a hole or has no line feed; of a too long line only the end.
 
         Parameters:
             log: its log.
             file: the file.
-            end: offset behind the line.
+            end: offset after the line.
         """
         file.unfinished = None
         begin = file.fed
         if end - begin > LONGEST_LINE:
             begin = end - KEPT
             file.left_out += begin - file.fed
-        # A file that was cut while its program wrote on has a hole before the text.
+        # A file that was truncated while its program kept writing has a hole before the text.
         data = os.pread(file.handle, end - begin, begin).lstrip(b"\0")
         if begin != file.fed:
-            # Of a progress bar the last frame.
+            # Of a progress bar, only the last frame.
             data = data.rstrip(b"\r\n").rpartition(b"\r")[2] + b"\n"
             name = printable(file.log)
-            print(f"{name}: {begin - file.fed} bytes at {file.fed} are left out, a line too long", file=sys.stderr)
+            print(f"{name}: {begin - file.fed} bytes at {file.fed} are left out: the line is too long", file=sys.stderr)
         elif not data.endswith(b"\n"):
             data += b"\n"
         log.put(data, file, file.fed, end - file.fed)
 
     def retire(self) -> None:
-        """Close what is rotated away or removed and delivered, and the copies of logs that are silent."""
+        """Close delivered files that were rotated or removed, and copies of logs without new lines."""
         now = time.monotonic()
         old, silent = [], []
         for source in self.sources:
@@ -758,7 +760,7 @@ class LogFiles:
         for log in silent:
             log.close()
         for source, path, file in old:
-            file.done, file.size = True, file.read  # it may have grown by now
+            file.done, file.size = True, file.read  # the file may have grown since
             os.close(file.handle)
             file.handle = None
             log = source.logs[path]
@@ -780,20 +782,20 @@ class LogFiles:
         return self._asked[2] is not None and now - self._asked[1] >= QUIET
 
     def _repeated(self) -> float | None:
-        """How many requests the agent has repeated since its start; none when it does not answer."""
+        """How many requests the agent has repeated since its start; None when it does not answer."""
         try:
             with DIRECT.open(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
                 lines = answer.read().decode("utf-8", "replace").splitlines()
             counts = [line.rpartition(" ")[2] for line in lines if line.startswith("promtail_batch_retries_total")]
             return sum(float(count) for count in counts)
-        except (OSError, ValueError, http.client.HTTPException):  # it ends just now
+        except (OSError, ValueError, http.client.HTTPException):  # for example, it is just ending
             return None
 
     def save(self, clean: bool) -> None:
-        """Keep what was read for the next start.
+        """Save how far the files were read, for the next start.
 
         Parameters:
-            clean: whether the agent has ended by itself, and so has delivered all that it had read.
+            clean: whether the agent has ended by itself, and so has delivered everything that it had read.
         """
         entries = []
         for source in self.sources:
@@ -817,7 +819,7 @@ class LogFiles:
         self._saved_at = time.monotonic()
 
     def keep(self) -> None:
-        """Write state and report, where it is time to."""
+        """Write state and report, if they are due."""
         if time.monotonic() - self._saved_at >= SAVED:
             self.save(clean=False)
         if time.monotonic() - self._reported_at < REPORTED:
@@ -855,10 +857,10 @@ class LogFiles:
                 print(f"{self.report} cannot be written: {error}", file=sys.stderr)
 
     def end(self, clean: bool) -> None:
-        """Note how far the agent had read when it ended.
+        """Save how far the agent had read when it ended.
 
         Parameters:
-            clean: whether it ended by itself, having delivered all that it had read.
+            clean: whether it ended by itself, and so has delivered everything that it had read.
         """
         read = self._read()
         for source in self.sources:
@@ -866,13 +868,13 @@ class LogFiles:
                 position = read.get(str(log.copy), log.consumed)
                 log.agent_read(position, self._positions[0][1] / 1e9, time.monotonic())
         self.save(clean)
-        # The next agent may have another account.
+        # The next agent may run as another account.
         with suppress(OSError):
             remove_tree(self.folder)
 
 
 def copied_before(handle: int, generations: list[Generation]) -> int:
-    """Offset up to which a new file is a copy of what is shipped already, as logrotate's copytruncate makes it.
+    """Offset up to which a new file is a copy of lines that were already shipped, as with logrotate's copytruncate.
 
     Parameters:
         handle: the new file.
@@ -886,13 +888,13 @@ def copied_before(handle: int, generations: list[Generation]) -> int:
 
 
 def is_last(handle: int) -> bool:
-    """Whether this process can open few more files than this one."""
+    """Whether this process can open only a few more files after this one."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return limit != resource.RLIM_INFINITY and handle >= limit - SPARE
 
 
 def copy_path(path: str) -> str:
-    """Path of the copy of a log below the folder of its source; a name that has become too long is shortened."""
+    """Path of the copy of a log below the folder of its source; a name that is too long is shortened."""
     names = printable(path).split("/")
     for number, name in enumerate(names):
         if len(name.encode()) > 255:
@@ -902,11 +904,11 @@ def copy_path(path: str) -> str:
 
 
 def data_after(handle: int, offset: int, length: int) -> int:
-    """First offset from one on that is not in a hole of a sparse file; the file's length where only a hole follows."""
+    """First offset, from a given one on, that is not in a hole of a sparse file; the file's length if there is none."""
     try:
         return os.lseek(handle, offset, os.SEEK_DATA)
     except (OSError, AttributeError) as error:
-        # Else the file system does not know.
+        # With another error, the file system does not support this.
         return length if getattr(error, "errno", None) == errno.ENXIO else offset
 
 
@@ -922,10 +924,10 @@ def head_of(handle: int, size: int) -> tuple[int, str]:
 
 
 def listed(pattern: str) -> Iterator[tuple[str, str, int, bool]]:
-    """Files that a pattern without `{…}` names, older generations included.
+    """Files that match a pattern without `{…}`, including older generations.
 
     Returns:
-        Path, path of the log that it is or was, inode of the entry in the folder, and whether a link is on the way.
+        Path, path of the log that the file is or was, inode of the folder entry, and whether it is a link.
     """
     last = pattern.rstrip("/").rpartition("/")[2]
     name = globs.name_expression(last)
@@ -943,7 +945,7 @@ def listed(pattern: str) -> Iterator[tuple[str, str, int, bool]]:
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a folder and what is in it; nothing that a link leads to."""
+    """Remove a folder with its content; links are not followed."""
     if folder.is_dir() and not folder.is_symlink():
         for entry in os.scandir(folder):
             remove_tree(Path(entry.path)) if entry.is_dir(follow_symlinks=False) else os.unlink(entry.path)
@@ -951,5 +953,5 @@ def remove_tree(folder: Path) -> None:
             return
         try:
             folder.rmdir()
-        except OSError:  # it is the service manager's
+        except OSError:  # the service manager has created it
             return

@@ -1,8 +1,8 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Opens log files that lie in folders of other accounts.
+"""Open log files in folders of other accounts.
 
-What was opened is checked, not what a path says: nobody can change an open file.
+The open file is checked, not its path: another account can replace a path, but not a file that is already open.
 """
 
 from __future__ import annotations
@@ -16,34 +16,34 @@ import stat
 KINDS = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
-# What a name may have and a line of text may not, and what would look like the form that it is given here.
+# Characters that a file name can have and a line of text must not, and backslashes that would look like an escape.
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\udc80-\udcff]|\\(?=x[0-9a-f]{2})")
 
 
 class RefusedError(Exception):
-    """A file that the agent is not given; the text says why."""
+    """A file that is not shipped; the text says why."""
 
 
 def real_path(handle: int) -> str:
-    """Path of an open file as the system knows it, without links."""
+    """Path of an open file as the system reports it, without links."""
     if hasattr(fcntl, "F_GETPATH"):  # macOS
         return os.fsdecode(fcntl.fcntl(handle, fcntl.F_GETPATH, bytes(1024)).rstrip(b"\0"))
     return os.readlink(f"/proc/self/fd/{handle}")
 
 
 def within(path: str, folders: list[str]) -> bool:
-    """Whether a path lies below one of some folders."""
+    """Whether a path is below one of some folders."""
     return any(path.startswith(folder.rstrip("/") + "/") for folder in folders)
 
 
 def resolve(folder: str) -> tuple[str, str | None]:
-    """Path of a folder with those links followed that only root can change.
+    """Path of a folder, following only links that only root can change.
 
     Parameters:
         folder: absolute path; it need not exist.
 
     Returns:
-        The path, and the first link in it that another account can change; none when there is no such link.
+        The path, and the first link in it that another account can change; None without such a link.
     """
     path, names, left, safe = "/", folder.strip("/").split("/"), 40, True
     while names:
@@ -61,14 +61,14 @@ def resolve(folder: str) -> tuple[str, str | None]:
         left -= 1
         if not left or not safe or (sticky and found.st_uid):
             return path, there
-        # Only root's links come here, so `..` in them leads where root means.
+        # Only links of root get here, so `..` in them can be resolved without checks.
         target = os.path.normpath(os.path.join(path, os.readlink(there)))
         path, names = "/", [*target.strip("/").split("/"), *names]
     return path, None
 
 
 def link_owner(folder: str, path: str) -> int | None:
-    """User whose link is the first one on the way from a folder to a path below it; none without a link."""
+    """Owner of the first link on the way from a folder to a path below it; None without a link."""
     for name in os.path.relpath(path, folder).split("/"):
         folder = os.path.join(folder, name)
         found = os.lstat(folder)
@@ -86,7 +86,7 @@ def printable(path: str) -> str:
 
 
 def explained(path: str, error: OSError) -> str:
-    """Why a file could not be opened; empty when it has just gone."""
+    """Why a file could not be opened; empty when it was just removed."""
     if error.errno == errno.ENOENT:
         return "a link that leads nowhere" if os.path.islink(path) else ""
     if error.errno == errno.ELOOP:
@@ -95,19 +95,19 @@ def explained(path: str, error: OSError) -> str:
 
 
 def folder_of(real: str, status: os.stat_result) -> os.stat_result:
-    """Status of the folder in which an open file lies.
+    """Status of the folder of an open file.
 
     Parameters:
-        real: the file's path as the system knows it.
+        real: the file's path as the system reports it.
         status: the file's status.
 
     Raises:
-        RefusedError: something else lies there. A process with mounts of its own (mount_namespaces(7)) chooses which
-            path its files have, and lends them to others by links to `/proc/PID/root`.
-        OSError: there is no such folder, or a link is on the way.
+        RefusedError: another file has this path. A process with its own mounts (mount_namespaces(7)) decides which
+            paths its files have, and others can reach them by links to `/proc/PID/root`.
+        OSError: the folder is missing, or there is a link on the way.
     """
     folder, name = os.path.split(real)
-    if not hasattr(os, "O_PATH"):  # macOS has one tree of files only, and its folders need not be readable
+    if not hasattr(os, "O_PATH"):  # macOS has a single file tree, and its folders may not be readable
         return os.lstat(folder)
     flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     here = os.open("/", flags)
@@ -124,23 +124,23 @@ def folder_of(real: str, status: os.stat_result) -> os.stat_result:
 
 
 def open_log(path: str, fixed: str, zone: str, common: list[str], follow: list[str]) -> tuple[int, os.stat_result]:
-    """Open a file and check what was opened: nobody can change that any more.
+    """Open a file, then check the open file, which nobody can replace.
 
     Parameters:
-        path: its path as the pattern gives it.
-        fixed: the pattern's folder, as it is written.
-        zone: the same, links of root followed.
-        common: folders in which files may lie.
-        follow: further folders, which the user has named.
+        path: path of the file, as found with the pattern.
+        fixed: folder of the pattern, as written.
+        zone: the same folder, with links of root followed.
+        common: folders that may contain log files.
+        follow: more folders, from the settings.
 
     Returns:
         The open file, and its status.
 
     Raises:
-        RefusedError: it is not to be shipped; without a text it is nothing to speak of.
+        RefusedError: it must not be shipped; without a text this is not worth a report.
     """
     try:
-        # Opening a FIFO or a device for reading may have effects; O_PATH opens nothing.
+        # Opening a FIFO or a device for reading may have side effects; O_PATH has none.
         probe = os.open(path, os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY))
     except OSError as error:
         raise RefusedError(explained(path, error)) from error
@@ -162,9 +162,9 @@ def open_log(path: str, fixed: str, zone: str, common: list[str], follow: list[s
         if status.st_nlink > 1 and (status.st_uid != folder.st_uid or folder.st_mode & 0o002):
             raise RefusedError("a hard link to a file of another account")
         if hasattr(os, "O_PATH"):
-            # The file's owner may hold a lease (fcntl(2)), for which an open would wait 45 seconds.
+            # Without O_NONBLOCK, an open would wait up to 45 seconds for a lease of the owner (fcntl(2)).
             handle = os.open(f"/proc/self/fd/{probe}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        else:  # open for reading already
+        else:  # already open for reading
             handle = os.dup(probe)
     except OSError as error:
         raise RefusedError(explained(path, error)) from error

@@ -1,12 +1,12 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Runs the agent, and decides which files it reads.
+"""Run the agent, and decide which files it reads.
 
-The logs lie in folders of other accounts, who can put anything there. So the agent never looks into them: this program
-does, opens each file, checks what it has opened, and copies its lines into files of its own, which the agent reads. A
-link that leads elsewhere, a name that is no UTF-8 or a line larger than the agent's memory stops one file, not all.
+The logs are in folders of other accounts, which can put anything there. So the agent never reads these folders: this
+program opens each file, checks what it has opened, and copies its lines into its own files, which the agent reads. A
+link that leads elsewhere, a name that is not UTF-8 or a line larger than the agent's memory stops one file, not all.
 
-Calls: `watcher.py STATE_FOLDER SETTINGS COMMAND…`. Settings are JSON, see `main`.
+Usage: `watcher.py STATE_FOLDER SETTINGS COMMAND…`. Settings are JSON, see `main`.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ import positions
 import source_folders
 from logfiles import LogFiles, Source
 
-PERIOD = 1.0  # seconds between two looks into the folders
-SHORT = 0.05  # seconds between two looks at logs that are being written
+PERIOD = 1.0  # seconds between two scans of the folders
+SHORT = 0.05  # seconds between two checks of logs that are being written
 MACOS = os.uname().sysname == "Darwin"
 
 
 class Agent:
-    """The agent as a child of this program.
+    """The agent as a child process.
 
     Parameters:
         command: its command line.
-        timeout: seconds after a SIGTERM until it is killed.
+        timeout: seconds from SIGTERM until it is killed.
     """
 
     def __init__(self, command: list[str], timeout: float) -> None:
@@ -54,14 +54,14 @@ class Agent:
         self.stop()
 
     def start(self) -> None:
-        """Start it; a stop that was asked for meanwhile is passed on."""
+        """Start the agent; if a stop was requested in the meantime, stop it."""
         self._kill_at = None
         self._process = subprocess.Popen(self._command)
         if self.asked:
             self.stop()
 
     def stop(self) -> None:
-        """Ask it to end; it is killed when it takes longer than the timeout."""
+        """Send SIGTERM; the agent is killed when it takes longer than the timeout."""
         if self._process and self._kill_at is None:
             self._process.terminate()
             self._kill_at = time.monotonic() + self._timeout
@@ -70,7 +70,7 @@ class Agent:
         """Wait until the agent has ended, but not longer than some seconds.
 
         Returns:
-            Its exit code, negative for a signal; none while it runs.
+            Its exit code, negative for a signal; None while it runs.
         """
         end = time.monotonic() + seconds
         while (code := self._process.poll()) is None:
@@ -87,9 +87,9 @@ class Agent:
 
 
 def end_orphan(command: list[str]) -> None:
-    """Kill an agent whose watcher was killed: launchd sends it a SIGTERM only, which in an outage it is slow to obey.
+    """Kill an agent whose watcher was killed: launchd only sends it a SIGTERM, after which it can run on in an outage.
 
-    It holds the port meanwhile, so that the next one could not start.
+    It would still use the port, so the next agent could not start.
 
     Parameters:
         command: the agent's command line.
@@ -99,7 +99,7 @@ def end_orphan(command: list[str]) -> None:
     while time.monotonic() < end:
         text = subprocess.check_output(listing, text=True, errors="replace")
         rows = [line.split(None, 2) for line in text.splitlines()]
-        # One that runs under anything else than process 1 is somebody's at a terminal.
+        # A process with another parent than process 1 was started by somebody else, for example at a terminal.
         found = [int(row[0]) for row in rows if row[1:] == ["1", " ".join(command)]]
         if not found:
             return
@@ -107,32 +107,32 @@ def end_orphan(command: list[str]) -> None:
             try:
                 os.kill(pid, signal.SIGKILL)
             except OSError as error:
-                print(f"{pid}, an agent of before, cannot be killed: {error}", file=sys.stderr)
+                print(f"the old agent (pid {pid}) cannot be killed: {error}", file=sys.stderr)
         time.sleep(0.05)
 
 
 def run(state: Path, settings: dict, command: list[str]) -> int:
-    """Run the agent and keep its files up to date, until it ends or this program is asked to end.
+    """Run the agent and keep its copies up to date, until the agent ends or this program gets SIGTERM.
 
     Parameters:
-        state: folder of the agent's state; has this process's number as `watcher.pid` meanwhile, for newsyslog(8).
+        state: folder of the agent's state; `watcher.pid` in it has this process ID while it runs, for newsyslog(8).
         settings: see `main`.
         command: the agent's command line.
 
     Returns:
-        The agent's exit code; 128 and the signal's number when a signal has ended it, as a shell does.
+        The agent's exit code; 128 plus the number of the signal that has ended it, as in a shell.
     """
     agent = Agent(command, float(settings["timeout"]))
     if MACOS:
         end_orphan(command)
-        # What the system has emptied at boot; on Linux tmpfiles.d(5) makes it again.
+        # Folders that the system has removed at boot; on Linux tmpfiles.d(5) creates them again.
         for problem in source_folders.make(settings["folders"])[1]:
             print(problem, file=sys.stderr)
     numbered = state / "watcher.pid"
-    positions.remove(numbered)  # another process may have the number of the last run
+    positions.remove(numbered)  # another process may now have the ID of the last run
     try:
         positions.replace(numbered, f"{os.getpid()}\n")
-    except OSError as error:  # a full disk: the log is not rotated, but lines are shipped
+    except OSError as error:  # for example a full disk: the log is not rotated, but lines are still shipped
         print(f"{numbered} cannot be written: {error}", file=sys.stderr)
     files = LogFiles(
         state,
@@ -164,11 +164,10 @@ def run(state: Path, settings: dict, command: list[str]) -> int:
 def main() -> int:
     """`watcher.py STATE_FOLDER SETTINGS COMMAND…`.
 
-    Settings are JSON: `folder` (for the copies), `report` (for the status), `positions` (that the agent saves), `port`
+    Settings are JSON: `folder` (for the copies), `report` (for the status), `positions` (written by the agent), `port`
     (of its metrics), `timeout` (seconds that a stop may take), `folders` (see `source_folders.stated`) and `sources`,
-    each with `name`, `paths`, and where they are set `exclude`, `follow`, `entry_start` (expression of a line that
-    begins an entry) and `unknown_start` (entries have several lines, and Python cannot read the expression of their
-    first one).
+    each with `name`, `paths`, and optionally `exclude`, `follow`, `entry_start` (expression for the first line of an
+    entry) and `unknown_start` (entries have several lines, but Python does not support the expression for the first).
     """
     return run(Path(sys.argv[1]), json.loads(Path(sys.argv[2]).read_text("utf-8")), sys.argv[3:])
 

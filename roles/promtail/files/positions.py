@@ -1,12 +1,12 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""How far the agent has read its files, and how far that is set back after it was killed.
+"""Read how far the agent has read its files, and go back some distance after it was killed.
 
-Promtail saves how far it has read, not how far it has delivered (clients/pkg/promtail/positions at v3.6.15): what it
-held when it was killed would never be sent. What it can hold is one batch (128 KiB by the role's configuration;
+Promtail saves how far it has read, not how far it has delivered (clients/pkg/promtail/positions at v3.6.15). Lines in
+its memory when it was killed would never be sent: at most one batch (128 KiB with the role's configuration;
 clients/pkg/promtail/client/client.go, run) and the entries in its stages. So after an unclean stop every log is read
-again from 512 KiB before its position; Loki drops lines that it has already (same stream, time and text). Reading
-starts at the first line of an entry, or the rest of an entry would show as a line of its own.
+again from 512 KiB before its position; Loki drops lines that it already has (same stream, time and text). Reading
+starts at the first line of an entry; otherwise the rest of an entry would appear as a separate line.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 
 REWIND = 512 << 10  # bytes
-FARTHEST = 64 << 20  # bytes that are searched for the beginning of an entry
+FARTHEST = 64 << 20  # bytes to search for the beginning of an entry
 ANSI = re.compile(rb"\x1b\[[0-9;]*m")
 SCALAR = r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^\s"'?].*?)"""
 ESCAPE = re.compile(r"\\(?P<code>x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|.)", re.DOTALL)
@@ -36,7 +36,7 @@ def unquoted(text: str) -> str:
     """A YAML scalar without its quotes.
 
     Raises:
-        DamagedError: the quoted text is none.
+        DamagedError: the quoted text is not valid.
     """
     if text.startswith("'"):
         return text[1:-1].replace("''", "'")
@@ -49,7 +49,7 @@ def unescaped(escape: re.Match[str]) -> str:
     """The character that an escape stands for (YAML 1.1, 5.6).
 
     Raises:
-        DamagedError: there is no such escape.
+        DamagedError: the escape is not valid.
     """
     code = escape["code"]
     try:
@@ -61,10 +61,10 @@ def unescaped(escape: re.Match[str]) -> str:
 def parse(text: str) -> dict[str, str]:
     """Positions by path, from the form in which Promtail (gopkg.in/yaml.v2) or this program writes them.
 
-    An entry that cannot be read is left out: anybody can choose the name of a file.
+    An entry that cannot be parsed is left out, because anybody can choose the name of a file.
 
     Raises:
-        DamagedError: anything else, an empty file included.
+        DamagedError: the text is anything else, or empty.
     """
     if text.startswith("{"):
         try:
@@ -87,7 +87,7 @@ def parse(text: str) -> dict[str, str]:
 
 
 def saved(path: Path) -> dict[str, int]:
-    """Positions in bytes by path, as the agent has saved them; empty when there are none, or they are damaged."""
+    """Positions in bytes by path, as the agent has saved them; empty when the file is missing or damaged."""
     try:
         found = parse(path.read_text("utf-8"))
     except (OSError, DamagedError, UnicodeDecodeError):
@@ -111,12 +111,12 @@ def rewound(handle: int, position: int, starts: list[re.Pattern[str]], back: int
 
     Parameters:
         handle: the open file.
-        position: bytes from its beginning.
+        position: offset in bytes.
         starts: expressions for the first line of an entry; without any, each line is an entry.
         back: how many bytes at least.
 
     Returns:
-        The offset, and how many bytes lie between; less than wanted where the file begins.
+        The offset, and the number of bytes between it and the position; less than wanted near the start of the file.
     """
     reach = 2 * back
     while True:
@@ -126,7 +126,7 @@ def rewound(handle: int, position: int, starts: list[re.Pattern[str]], back: int
         while end > 0:
             at = data.rfind(b"\n", 0, end - 1) + 1
             if at == 0 and low > 0:
-                break  # its beginning lies farther back
+                break  # the line begins farther back
             text = shown(data[at:end])
             seen, end = seen + len(text) + 1, at
             if seen >= back and (not starts or begins_entry(text, starts)):
@@ -144,7 +144,7 @@ def replace(path: Path, text: str, sync: bool = True) -> None:
     Parameters:
         path: the file.
         text: its content.
-        sync: whether to wait until the disk has it.
+        sync: whether to wait until it is on the disk.
     """
     handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
@@ -160,6 +160,6 @@ def replace(path: Path, text: str, sync: bool = True) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file where that is possible; on a disk that cannot be written it stays."""
+    """Remove a file if possible; errors, for example of a read-only disk, are ignored."""
     with suppress(OSError):
         path.unlink(missing_ok=True)
