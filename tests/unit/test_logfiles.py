@@ -823,6 +823,7 @@ def test_account_that_swaps_all_the_time_gets_nothing_and_stops_nothing(node, tm
     for folder in (node.logs, node.logs / "sub"):
         folder.mkdir(exist_ok=True)
         os.chown(folder, 1234, 1234)
+    logs, sub = (os.open(folder, os.O_RDONLY | os.O_DIRECTORY) for folder in (node.logs, node.logs / "sub"))
     done = threading.Event()
 
     def swap(seed: int) -> None:
@@ -849,7 +850,11 @@ def test_account_that_swaps_all_the_time_gets_nothing_and_stops_nothing(node, tm
                     made.rename(node.logs / "sub")
                     continue
                 if made.is_symlink() or made.exists():
-                    made.rename(node.logs / chance.choice(["worker-a.log", "worker-b.log", "sub/worker-x.log"]))
+                    # By handle: through the link `sub` root would replace the secret, which no other account can.
+                    folder, name = chance.choice(
+                        [(logs, "worker-a.log"), (logs, "worker-b.log"), (sub, "worker-x.log")]
+                    )
+                    os.rename(made, name, dst_dir_fd=folder)
             except OSError:
                 with contextlib.suppress(OSError):
                     made.unlink()
@@ -868,6 +873,8 @@ def test_account_that_swaps_all_the_time_gets_nothing_and_stops_nothing(node, tm
         done.set()
         for thread in threads:
             thread.join()
+        os.close(logs)
+        os.close(sub)
     shipped = {line for lines in node.pass_on().values() for line in lines}
     assert "own" in shipped
     assert "SECRET" not in shipped
