@@ -122,8 +122,8 @@ def main() -> int:
 The lab is still up:
   Loki     {LOKI}
   Grafana  {grafana()}
-  a mini   ssh -F {STATE / "ssh_config"} mini1
-Go on (first: {number}. .venv/bin/activate):
+  a node   ssh -F {STATE / "ssh_config"} mini1
+Next steps (first: {number}. .venv/bin/activate):
   ansible-playbook -i inventory/lab playbooks/verify.yml    prove delivery again
   make lab-down                                             remove the lab""")
     return 0
