@@ -37,11 +37,14 @@ from ansible_collections.smolcluster.logging.plugins.module_utils.errors import 
 from ansible_collections.smolcluster.logging.plugins.module_utils.foreign_agents import ForeignAgent
 from ansible_collections.smolcluster.logging.plugins.module_utils.layout import layout_of
 from ansible_collections.smolcluster.logging.plugins.module_utils.metrics import AgentError, fetch
-from ansible_collections.smolcluster.logging.plugins.module_utils.services.base import ABSENT, RUNNING, ServiceState
+from ansible_collections.smolcluster.logging.plugins.module_utils.services.base import (
+    ABSENT,
+    DEPLOYMENT,
+    RUNNING,
+    ServiceState,
+)
 from ansible_collections.smolcluster.logging.plugins.module_utils.systems import darwin
 
-# Environment variable of the service with the digest of what it was started with.
-DEPLOYMENT = "SMOLCLUSTER_DEPLOYMENT"
 # Seconds. An agent that fails at the first file that it finds fails after its first search of the folders (sync_period
 # of the role promtail, 2 s); one that fails at once is restarted a second later.
 STABLE = 5

@@ -34,7 +34,7 @@ PRINTED = """system/smolcluster.logging.promtail = {
 	}
 
 	environment = {
-		PROMTAIL_DEPLOYMENT => 4173e4630d92b73d
+		SMOLCLUSTER_DEPLOYMENT => 4173e4630d92b73d
 		XPC_SERVICE_NAME => smolcluster.logging.promtail
 	}
 
@@ -98,7 +98,7 @@ def job(mac: Mac, folder: Path) -> Launchd:
 def test_fields_are_those_of_the_first_level():
     fields = launchd.parse(PRINTED)
     assert (fields["state"], fields["pid"], fields["runs"]) == ("running", "700", "3")
-    assert fields["environment"]["PROMTAIL_DEPLOYMENT"] == "4173e4630d92b73d"
+    assert fields["environment"]["SMOLCLUSTER_DEPLOYMENT"] == "4173e4630d92b73d"
     assert fields["last exit code"] == "78: EX_CONFIG"
     assert "ID" not in fields
 
@@ -108,7 +108,7 @@ def test_states(monkeypatch, tmp_path):
     service = job(Mac(print=[(0, PRINTED, "")]), tmp_path)
     path = "/Library/LaunchDaemons/smolcluster.logging.promtail.plist"
     assert service.state() == ServiceState("running", 701, True, 2, path)
-    assert service.environment()["PROMTAIL_DEPLOYMENT"] == "4173e4630d92b73d"
+    assert service.environment()["SMOLCLUSTER_DEPLOYMENT"] == "4173e4630d92b73d"
     waiting = PRINTED.replace("\tpid = 700\n", "").replace("running", "spawn scheduled")
     assert job(Mac(print=[(0, waiting, "")]), tmp_path).state().active_state == "starting"
     assert job(Mac(print=[MISSING]), tmp_path).state().active_state == "absent"

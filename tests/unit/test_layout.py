@@ -14,6 +14,7 @@ from ansible_collections.smolcluster.logging.plugins.module_utils import layout,
 from ansible_collections.smolcluster.logging.plugins.module_utils.agents import promtail
 from ansible_collections.smolcluster.logging.plugins.module_utils.agents.registry import AGENTS
 from ansible_collections.smolcluster.logging.plugins.module_utils.errors import DeploymentError
+from ansible_collections.smolcluster.logging.plugins.module_utils.services.base import DEPLOYMENT
 from ansible_collections.smolcluster.logging.plugins.modules import agent_deployment
 from ansible_collections.smolcluster.logging.plugins.plugin_utils import agent_checks
 
@@ -74,6 +75,12 @@ def test_the_last_release_is_the_default_and_the_pinned_one():
     defaults = yaml.safe_load((ROOT / "roles/promtail/defaults/main.yml").read_text())
     assert defaults["promtail_version"] == release
     assert release in variables("promtail", "checksums")["__promtail_known_checksums"]
+
+
+@pytest.mark.parametrize("file", ["templates/agent.service.j2", "vars/main/launchd.yml"])
+def test_service_names_what_it_was_started_with(file):
+    text = (ROOT / "roles/agent" / file).read_text()
+    assert re.search(rf"\b{DEPLOYMENT}(: \"|=){{{{ agent_deployment }}}}", text)
 
 
 def test_agents_have_what_the_engine_asks_for():

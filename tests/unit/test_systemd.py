@@ -123,7 +123,7 @@ def test_what_only_systemd_knows_of_counts_and_what_is_gone_does_not(tmp_path):
     [
         ("Environment=GOMEMLIMIT=1GiB", False),
         ("Environment=", True),
-        ("Environment=PROMTAIL_DEPLOYMENT=1", True),
+        ("Environment=SMOLCLUSTER_DEPLOYMENT=1", True),
         ("ExecStartPre=/x", True),
         ("RootDirectory=/x", True),
         ("DynamicUser=yes", True),

@@ -12,6 +12,7 @@ from pathlib import Path
 from ansible_collections.smolcluster.logging.plugins.module_utils.changes import read_regular
 from ansible_collections.smolcluster.logging.plugins.module_utils.services.base import (
     ABSENT,
+    DEPLOYMENT,
     FAILED,
     RUNNING,
     STARTING,
@@ -67,10 +68,10 @@ def breaks(name: str, value: str) -> bool:
     """Whether a setting must not be added to the service of this collection.
 
     An empty `Environment` clears all variables, including the one by which a deployment recognises the service
-    (`PROMTAIL_DEPLOYMENT`).
+    (`DEPLOYMENT`).
     """
     if name == "Environment":
-        return not value or "PROMTAIL_DEPLOYMENT" in value
+        return not value or DEPLOYMENT in value
     return bool(BREAKING.fullmatch(name))
 
 
