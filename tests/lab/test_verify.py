@@ -205,6 +205,6 @@ def test_web_server_that_answers_everything_is_not_taken_for_loki(lab: Lab):
         assert lab.agent_pid(MINI) == pid
         code, text = verify(lab, **url)
         assert code != 0
-        assert "http://127.0.0.1:9999 is not Loki: /ready gives 200: <html>It works!</html>" in text
+        assert "http://127.0.0.1:9999 is not Loki: /ready answers 200: <html>It works!</html>" in text
     finally:
         lab.on(MINI, "systemctl stop somebody-else")
