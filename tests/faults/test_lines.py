@@ -177,7 +177,7 @@ def test_play_is_cut_off_and_a_second_one_completes_it(cluster, training):
             [*command, "-e", '{"promtail_batch_wait": "70ms"}'], cwd=ROOT, stdout=output, stdin=subprocess.DEVNULL
         ) as play,
     ):
-        wait_for(lambda: "promtail : Deploy" in open("/tmp/cut-off.log").read(), "the play deploys", 60)  # noqa: SIM115
+        wait_for(lambda: "agent : Switch" in open("/tmp/cut-off.log").read(), "the play deploys", 60)  # noqa: SIM115
         workers = run(["pgrep", "--parent", str(play.pid)], check=False).stdout.split()
         play.send_signal(signal.SIGKILL)
     try:

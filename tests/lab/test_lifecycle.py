@@ -56,7 +56,7 @@ def test_clean_positions_reads_all_again_without_visible_duplicates(lab: Lab):
     before = lab.agent_pid(mini)
     play = lab.play("site.yml", "--tags", "promtail_clean", "--limit", mini.name)
     assert play.code == 0, play.output
-    assert "promtail : Deploy" not in play.output
+    assert "agent : Switch" not in play.output
     assert lab.agent_pid(mini) != before
     copy = "/run/promtail/files/smolcluster-worker/tmp/smolcluster-logs/worker-rank0-clean.log"
     read = f'promtail_read_lines_total{{path="{copy}"}} 200'
