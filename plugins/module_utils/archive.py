@@ -38,11 +38,6 @@ def digest(path: Path) -> str:
         return digest_of(file)
 
 
-def digest_of_texts(*texts: str) -> str:
-    """Short digest of texts in their order, to distinguish deployments."""
-    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
-
-
 def origin_of(home: Path, version: str, program: str) -> dict[str, str]:
     """Origin of an installed version.
 
