@@ -223,8 +223,9 @@ class Runs:
             if shared and not run.recorded and self.complete(run).end is None:
                 raise RunError(
                     f"the run {run.name} of {shown_time(run.start)} still runs on {', '.join(shared)}, and the lines "
-                    f"of two runs on one node cannot be told apart. End it with `-e run_end={run.name}`, or wait until "
-                    f"its nodes are silent for {self.silence // 60} min"
+                    "of two runs on one node cannot be distinguished. "
+                    f"End it with `-e run_end={run.name}`, or wait until its nodes are silent for "
+                    f"{self.silence // 60} min"
                 )
         run = Run(name, list(nodes), self.now)
         if not check_only:

@@ -1,4 +1,4 @@
-"""Training runs: recorded beside the lines, told apart by node and time, and listed with what their lines say."""
+"""Training runs: recorded beside the lines, distinguished by node and time, and listed with what their lines say."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_silence_ends_a_run_at_its_last_line(story: Story):
     assert not story.runs(60).finish(story.name("gpt"))[1], "its end is known"
 
 
-def test_runs_at_once_are_told_apart_by_node_and_refused_on_the_same_node(story: Story):
+def test_runs_at_once_differ_by_node_and_refused_on_the_same_node(story: Story):
     story.start(0, "left", "a", "b")
     for minute in range(0, 60, 5):
         story.line(minute, "a", "0")
