@@ -164,9 +164,9 @@ class Runs:
 
     def _count(self, run: Run, bound: int) -> None:
         """Count the lines of a run until a time, that time included."""
-        # The range of a query includes its last nanosecond, but not its first one.
-        length = bound - run.start + 1
-        query = f"sum by (rank, level) (count_over_time({run.selector()} [{length}ns]))"
+        # Whole milliseconds, the shortest unit of a range. A range includes its last moment, but not its first one.
+        length = (bound - run.start) // 1_000_000 + 1
+        query = f"sum by (rank, level) (count_over_time({run.selector()} [{length}ms]))"
         ranks = set()
         for one in loki.instant(self.url, query, bound):
             lines, labels = int(float(one["value"][1])), one["metric"]
