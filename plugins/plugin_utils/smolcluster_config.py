@@ -29,9 +29,8 @@ UNSUPPORTED = {"android", "ios", "ipad", "iphone", "phone", "tablet", "win", "wi
 # Names of groups that a host must not have.
 GROUPS = {"all", "controller", "minis", "ungrouped"}
 HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
-ADDRESS_NAME = re.compile(
-    r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*"
-)
+LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+ADDRESS_NAME = re.compile(rf"(?=.{{1,253}}$){LABEL}(\.{LABEL})*")
 ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9_.@\\-]*")
 # Labels of an address or an account that nobody has filled in, as in `x.x.x.x` or SmolCluster's own `youruser`.
 PLACEHOLDER = re.compile(
@@ -214,7 +213,9 @@ class _Reader:
                 self._problem(item, "this entry of nodes has no alias. Add the name of the node.")
             elif alias.text in found:
                 first = found[alias.text]["alias"].line
-                self._problem(alias, f"{alias.text} is already on line {first}. Remove one of them.")
+                self._problem(
+                    alias, f"{yaml_entries.shown(alias.text)} is already on line {first}. Remove one of them."
+                )
             else:
                 found[alias.text] = item.fields
         return found

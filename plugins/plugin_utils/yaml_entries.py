@@ -33,6 +33,12 @@ class FileError(Exception):
         self.problems = problems
 
 
+def shown(text: str) -> str:
+    """A text of a file as a message may have it: one line, of at most 60 characters, all of them printable."""
+    line = "".join(char if char.isprintable() else " " for char in text).strip()
+    return line if len(line) <= 60 else f"{line[:59]}…"
+
+
 @dataclasses.dataclass(frozen=True)
 class Entry:
     """A value in a YAML file.
@@ -59,7 +65,7 @@ class Entry:
     def kind(self) -> str:
         """What the value is, for messages."""
         if isinstance(self.node, yaml.ScalarNode):
-            return "empty" if self.is_empty else f"'{self.node.value}'"
+            return "empty" if self.is_empty else f"'{shown(self.node.value)}'"
         return KINDS[type(self.node)]
 
     @property

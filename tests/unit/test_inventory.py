@@ -305,6 +305,8 @@ def test_a_controller_that_cannot_be_one_is_refused(folder, wanted, message):
         ("10.10.0.3", "10.3", "c.yaml:4: the address of mini3 is '10.3'; it must be an address in quotes"),
         ("10.10.0.3", "-oProxyCommand=x", "c.yaml:4: the address of mini3 is '-oProxyCommand=x'"),
         ("10.10.0.3", '"{{ 1 }}"', "c.yaml:4: the address of mini3 is '{{ 1 }}'"),
+        ("10.10.0.3", r'"\e[31m\n"', "c.yaml:4: the address of mini3 is '[31m'; that is neither"),
+        ("10.10.0.3", "y" * 99, f"c.yaml:4: the address of mini3 is '{'y' * 59}…'; that is neither"),
         ("rank: 2", "rank: 1", "c.yaml:10: mini3 has rank 1, and so has mini2 on line 8."),
         ("rank: 2", "rank: two", "c.yaml:11: the rank of mini3 is 'two'. It must be a whole number from 0."),
         ("rank: 2", "rank: -1", "c.yaml:11: the rank of mini3 is '-1'."),
