@@ -69,6 +69,8 @@ controller:
 """
 
 import difflib
+import os
+import re
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -84,7 +86,7 @@ class InventoryModule(BaseInventoryPlugin):
     """Machines of a SmolCluster config."""
 
     NAME = "smolcluster.logging.smolcluster"
-    # Every value is checked, so none is a template. Otherwise `ansible-inventory --list` would mark them as unsafe.
+    # Values of a config are checked, so none is a template. Otherwise `ansible-inventory --list` marks them as unsafe.
     trusted_by_default = True
 
     def verify_file(self, path: str) -> bool:
@@ -115,12 +117,13 @@ class InventoryModule(BaseInventoryPlugin):
         sys.exit(4)  # Ansible's own code for a file that it cannot parse
 
     def _is_options(self, file: Path) -> bool:
-        if self.NAME.encode() not in file.read_bytes():
+        raw = file.read_bytes()
+        if self.NAME.encode() not in raw:
             return False
         try:
             plugin = yaml_entries.load(file).fields.get("plugin")
         except yaml_entries.FileError:
-            return False
+            return re.search(rb"^plugin:.*smolcluster", raw, re.MULTILINE) is not None
         return plugin is not None and plugin.text == self.NAME
 
     def _parse(self, file: Path) -> None:
@@ -149,6 +152,7 @@ class InventoryModule(BaseInventoryPlugin):
 
     def _read_options(self, file: Path) -> Path:
         """Read a file of options; returns the path of the config."""
+        yaml_entries.load(file)  # whose errors have the line
         stated = self._read_config_data(str(file))
         known = self.get_options()
         for key in stated:
@@ -163,7 +167,7 @@ class InventoryModule(BaseInventoryPlugin):
             raise AnsibleParserError(
                 f"{file}: the option config is missing. Set it to the path of a cluster_config_*.yaml."
             )
-        return file.parent / Path(config).expanduser()
+        return file.parent / os.path.expanduser(config)
 
     def _skip_node_list(self, file: Path) -> None:
         """Check that a nodes.yaml as a source has a config beside it, with which it is read."""
@@ -176,7 +180,7 @@ class InventoryModule(BaseInventoryPlugin):
 
     def _nodes_file(self, folder: Path, config: Path) -> Path | None:
         if stated := self.get_option("nodes"):
-            return folder / Path(stated).expanduser()
+            return folder / os.path.expanduser(stated)
         usual = (config.with_name("nodes.yaml"), Path(HOME_NODES).expanduser())
         found = next((file for file in usual if file.is_file()), None)
         if found:

@@ -377,7 +377,10 @@ class _Reader:
             return wanted, None
         owners = {_normal(entry.text): name for name, entry in addresses.items() if entry}
         if owner := owners.get(_normal(wanted)):
-            self._problem(addresses[owner], f"{wanted}, the controller, is {owner}. Set controller to {owner}.")
+            told = f"{owner} has the address of the controller, {wanted}"
+            self._problem(
+                addresses[owner], f"{told}. Correct it; or set controller to {owner} if they are one machine."
+            )
         found = [] if self._by_name or _is_ip(wanted) else self._candidates(wanted, {})
         if not found:
             return wanted, None

@@ -177,7 +177,7 @@ def test_a_second_source_names_the_controller_and_changes_variables(folder):
     assert read.hosts["mini2"]["ansible_host"] == "mini2.local"
 
 
-def test_a_missing_controller_is_explained(folder):
+def test_a_missing_or_wrong_controller_is_explained(folder):
     config = folder.write("cluster_config_edp.yaml", NAMES)
     second = folder.write("controller.yml", "controller: {hosts: {head: {ansible_host: 10.10.0.4}}}\n")
     checks = ROOT / "playbooks/check_inventory.yml"
@@ -185,6 +185,10 @@ def test_a_missing_controller_is_explained(folder):
     assert code == 2
     assert "SmolCluster's config does not name the machine that runs Loki and Grafana. Set the option" in output
     assert run("ansible-playbook", "-i", config, "-i", second, checks)[0] == 0
+    second.write_text("controller: {hosts: {head: {ansible_host: 10.10.0.2}}}\n")
+    code, output = run("ansible-playbook", "-i", config, "-i", second, checks)
+    assert code == 2
+    assert "mini2 and the controller head have the same address, 10.10.0.2." in output
 
 
 def test_a_config_that_another_plugin_took_is_explained(folder):
@@ -277,7 +281,7 @@ def test_a_controller_of_the_config_has_its_address(folder, wanted, controller):
     [
         ("pi4", "c.yaml:5: the address of the controller pi4 is '10.10.0.1'; that is the address of mini1."),
         ("pi5", "c.yaml:6: the address of the controller pi5 is 'x.x.x.x'; that is neither"),
-        ("10.10.0.2", "c.yaml:3: 10.10.0.2, the controller, is mini2. Set controller to mini2."),
+        ("10.10.0.2", "c.yaml:3: mini2 has the address of the controller, 10.10.0.2. Correct it;"),
         ("http://10.10.0.4:3100", "The option controller is 'http://10.10.0.4:3100'."),
     ],
 )
@@ -409,6 +413,8 @@ def test_a_bad_nodes_yaml_is_refused_with_the_line(folder, nodes, message):
         ("cluster.yml", OPTIONS | {"nodes": "missing.yaml"}),
         ("cluster.yml", {"plugin": OPTIONS["plugin"]}),
         ("cluster.yml", OPTIONS | {"controler": "10.10.0.4"}),
+        ("cluster.yml", OPTIONS | {"config": "~nobody9/c.yaml"}),
+        ("broken.yml", f"plugin: {OPTIONS['plugin']}\n\tconfig: c.yaml\n"),
     ],
 )
 def test_a_bad_file_ends_the_run(folder, name, content):
