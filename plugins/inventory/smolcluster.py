@@ -71,7 +71,6 @@ controller:
 import difflib
 import os
 import re
-import sys
 from pathlib import Path
 from typing import NoReturn
 
@@ -114,7 +113,7 @@ class InventoryModule(BaseInventoryPlugin):
         such as `host_ip`, and would not show the error at all.
         """
         self.display.error(error)
-        sys.exit(4)  # Ansible's own code for a file that it cannot parse
+        raise SystemExit(4)  # Ansible's own code for a file that it cannot parse
 
     def _is_options(self, file: Path) -> bool:
         raw = file.read_bytes()

@@ -247,7 +247,7 @@ class _Reader:
             if entry.items is None:
                 raise FileError(f"{entry.place}: the list of workers is {entry.kind}. {SHAPE}.")
             items += [(item, key == "tablets") for item in entry.items]
-        mappings = any(item.is_mapping for item, _ in items)
+        mappings = any(item.is_mapping for item, tablet in items)
         for number, (item, tablet) in enumerate(items, 1):
             if mappings and not item.is_mapping:
                 self._problem(item, f"a worker is {item.kind}, others are mappings. Write all in the same way.")

@@ -189,4 +189,4 @@ def _duplicates(file: Path, root: yaml.Node | None) -> list[str]:
                 )
             lines.setdefault(key.value, line)
         yaml.constructor.SafeConstructor().flatten_mapping(node)
-    return [text for _, text in sorted(problems)]
+    return [text for line, text in sorted(problems)]
