@@ -20,7 +20,7 @@ demo: lab ## Try it: deploy to the container lab, train, and see the lines in Lo
 	@python -m lab.demo
 
 test: venv ## Run every test; a running lab is replaced
-	@python -m pytest -m "not slow" tests/lint tests/sanity tests/unit tests/molecule tests/lab tests/faults
+	@python -m pytest -m "not slow" tests/lint tests/sanity tests/unit tests/formats tests/molecule tests/lab tests/faults
 
 test-slow: venv ## Run every fault test, the long ones too, and record the results in docs/delivery.md
 	@python -m pytest tests/faults

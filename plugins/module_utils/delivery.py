@@ -80,15 +80,18 @@ class ZoneFormatter(logging.Formatter):
     Parameters:
         sample: format of a line for `logging.Formatter`.
         zone: IANA name, or `Local`.
+        time_format: format of the time for `strftime`; empty for that of `logging`.
     """
 
-    def __init__(self, sample: str, zone: str) -> None:
-        super().__init__(sample)
+    def __init__(self, sample: str, zone: str, time_format: str = "") -> None:
+        super().__init__(sample, time_format or None)
         self._zone = None if zone == "Local" else zoneinfo.ZoneInfo(zone)
 
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002, N802
-        """Time as `logging` writes it by default: `2026-04-06 12:34:56,789`."""
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+        """Time in the given format; by default as `logging` writes it: `2026-04-06 12:34:56,789`."""
         moment = datetime.fromtimestamp(record.created).astimezone(self._zone)
+        if datefmt:
+            return moment.strftime(datefmt)
         return f"{moment:%Y-%m-%d %H:%M:%S},{int(record.msecs):03d}"
 
 
@@ -129,6 +132,7 @@ class Options:
     path: str
     exclude: str
     sample: str
+    sample_time: str
     stages: list[Any]
     lines: int
     timeout: int
@@ -151,7 +155,7 @@ class Probe:
         # A letter at the end, because a file name that ends in digits looks like a rotated file.
         self.marker = f"verify-{uuid.uuid4().hex[:12]}x"
         self.doubts = doubtful(options.stages)
-        self.formatter = ZoneFormatter(sample_of(options.stages, options.sample), options.zone)
+        self.formatter = ZoneFormatter(sample_of(options.stages, options.sample), options.zone, options.sample_time)
         self.began = time.time()
         self.skew = 0.0
         self.path = ""  # of the file with the lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import random
 import re
@@ -131,6 +132,7 @@ def node(monkeypatch, place):
             "path": f"{node.folder}/worker-*.log",
             "exclude": "",
             "sample": SAMPLE,
+            "sample_time": "",
             "stages": [],
             "lines": 4,
             "timeout": 10 if node.delivers else 0.6,
@@ -647,3 +649,12 @@ def test_table_has_a_line_per_path_and_counts_what_was_not_probed():
     assert "its newest line in Loki is 3 s old" in text
     assert "mini2: not reached" in text
     assert lines[-1] == "Paths: 2 proven, 1 not probed, 1 failed"
+
+
+@pytest.mark.parametrize(
+    ("form", "line"), [("", "2026-11-28 13:45:56,789 x"), ("%m%d %H:%M:%S.%f", "1128 13:45:56.789000 x")]
+)
+def test_time_of_the_lines_has_the_form_of_the_preset(form, line):
+    record = logging.LogRecord("verify", logging.INFO, "", 0, "x", None, None)
+    record.created, record.msecs = 1795873556.789, 789.0
+    assert delivery.ZoneFormatter("%(asctime)s %(message)s", "UTC", form).format(record) == line

@@ -8,10 +8,16 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible_collections.smolcluster.logging.plugins.filter.promtail_scrape_configs import scrape_configs
-from ansible_collections.smolcluster.logging.plugins.plugin_utils import agent_checks, promtail_config, sources, watcher
+from ansible_collections.smolcluster.logging.plugins.plugin_utils import (
+    agent_checks,
+    presets,
+    promtail_config,
+    sources,
+    watcher,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
-FORMATS = str(ROOT / "roles/agent/vars/formats")
+FORMATS = [str(ROOT / "roles/agent/vars/formats"), ""]
 SOURCE = {"name": "train", "paths": ["/srv/a-*.log", "/srv/b.log"], "format": "smolcluster", "labels": {"job": "train"}}
 SETTINGS = {
     "sources": [SOURCE],
@@ -83,7 +89,7 @@ def test_a_source_becomes_one_scrape_config_with_a_target_per_folder_of_copies()
     ]
     stages = {next(iter(stage)): stage for stage in config["pipeline_stages"]}
     assert stages["timestamp"]["timestamp"]["location"] == "Asia/Kolkata"
-    assert set(stages["labels"]["labels"]) == {"filename", "host", "level", "rank"}
+    assert set(stages["labels"]["labels"]) == {"level", "rank"}
 
 
 def test_literal_wildcards_of_a_folder_are_literal_for_the_copies():
@@ -97,6 +103,7 @@ def test_literal_wildcards_of_a_folder_are_literal_for_the_copies():
 def test_name_of_the_log_comes_from_the_path_of_its_copy(path, host):
     stages = configs()[0]["pipeline_stages"]
     found = [stage["regex"] for stage in stages if stage.get("regex", {}).get("source") == "filename"]
+    assert next(stage for stage in stages if "labels" in stage) == {"labels": {"filename": "", "host": ""}}
     match = re.match(found[0]["expression"], f"{COPIES}/train{path}")
     assert (match["filename"], match["host"]) == (path, host)
 
@@ -155,18 +162,6 @@ def test_what_the_watcher_cannot_use_is_refused(change, words):
     assert words in "\n".join(problems(sources=[SOURCE | change]))
 
 
-@pytest.mark.parametrize("name", sorted(sources.load_presets(FORMATS)))
-def test_sample_of_every_preset_matches_its_own_patterns(name):
-    preset = sources.load_presets(FORMATS)[name]
-    words = {"asctime": "2026-04-06 12:34:56,789", "levelname": "WARN", "message": "hello"}
-    line = preset["sample"] % words
-    assert re.search(preset["entry_start"], line)
-    found = re.search(preset["pattern"], line).groupdict()
-    assert found["time"] == words["asctime"]
-    assert found["level"] == "WARN"
-    assert set(preset["labels"]) <= set(found)
-
-
 def test_level_words_become_one_template():
     assert promtail_config.level_template({"WARN": "WARNING"}) == (
         '{{ $level := ToUpper .Value }}{{ if eq $level "WARN" }}WARNING{{ else }}{{ $level }}{{ end }}'
@@ -184,8 +179,9 @@ def test_level_words_become_one_template():
         ([SOURCE | {"paths": []}], "list of absolute paths"),
         ([SOURCE | {"paths": ["a.log"]}], "list of absolute paths"),
         ([SOURCE | {"paths": "/a.log"}], "list of absolute paths"),
-        ([SOURCE | {"format": "glog"}], "unknown format glog; presets are smolcluster"),
-        ([SOURCE | {"format": None}], "format must be one of smolcluster"),
+        ([SOURCE | {"format": "zzz"}], "unknown format zzz; presets are accelerate, auto"),
+        ([SOURCE | {"format": "logurru"}], "unknown format logurru; did you mean loguru"),
+        ([SOURCE | {"format": None}], "format must be one of accelerate, auto"),
         ([SOURCE | {"format": [{"regexp": {}}]}], "unknown stage {'regexp': {}}"),
         ([SOURCE | {"format": ["regex"]}], "unknown stage regex"),
         ([SOURCE | {"labels": {"my-job": "x"}}], "labels must be a mapping"),
@@ -294,36 +290,19 @@ def test_preset_in_a_source_is_used_as_one_by_name():
     (config,) = configs(format=PRESET)
     stages = {name: options for stage in config["pipeline_stages"] for name, options in stage.items()}
     assert stages["multiline"]["firstline"] == PRESET["entry_start"]
-    assert stages["labels"] == {"filename": "", "host": "", "level": "", "rank": ""}
+    assert stages["labels"] == {"level": "", "rank": ""}
 
 
-@pytest.mark.parametrize(
-    ("changed", "problem"),
-    [
-        ({"patern": "x"}, "format: unknown key patern; known are entry_start, labels, levels, path_pattern, pattern"),
-        ({"sample": None}, "format: sample must be a text"),
-        ({"labels": "level"}, "format: labels must be a list of texts"),
-        ({"time_layouts": []}, "format: time_layouts must be a list of texts"),
-        ({"labels": ["level", "step"]}, "format: labels has step, but no group of a pattern has this name"),
-        ({"pattern": r"^(?P<level>\w+)"}, "format: pattern has no group (?P<time>…)"),
-        ({"levels": {'a"b': "INFO"}}, "format: levels must be a mapping of other names to levels, without"),
-        ({"levels": ["INFO"]}, "format: levels must be a mapping"),
-    ],
-)
-def test_preset_with_a_fault_is_refused_by_key_and_source(changed, problem):
-    (found, *_) = problems(sources=[SOURCE | {"format": PRESET | changed}])
-    assert found.startswith(f"log source train: {problem}")
+def test_problem_of_a_preset_has_the_name_of_the_source():
+    (found,) = problems(sources=[SOURCE | {"format": PRESET | {"patern": "x"}}])
+    assert found.startswith(
+        "log source train: format: unknown key patern (did you mean pattern?); known are also, altern"
+    )
 
 
-@pytest.mark.parametrize("key", ["entry_start", "pattern", "time_layouts", "sample", "labels"])
-def test_missing_key_of_a_preset_is_named(key):
-    preset = {name: value for name, value in PRESET.items() if name != key}
-    assert problems(sources=[SOURCE | {"format": preset}]) == [f"log source train: format: {key} is missing"]
-
-
-def test_presets_of_the_role_keep_the_contract():
-    for name, preset in sources.load_presets(FORMATS).items():
-        assert sources.preset_problems(preset) == [], name
+def test_folder_of_presets_that_does_not_exist_is_told():
+    (found,) = agent_checks.problems(SETTINGS, [FORMATS[0], "/no/such/folder"], NODE)
+    assert found == "the folder of presets /no/such/folder does not exist"
 
 
 def test_source_can_have_a_time_zone_of_its_own():
@@ -341,6 +320,6 @@ def test_source_can_have_a_time_zone_of_its_own():
 def test_page_describes_every_key_of_sources_and_presets():
     page = (ROOT / "docs/sources.md").read_text()
     described = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", page, re.MULTILINE))))
-    assert described - {"smolcluster"} == sources.SOURCE_KEYS | set(sources.PRESET_KEYS)
+    assert described == sources.SOURCE_KEYS | presets.PRESET_KEYS
     spec = yaml.safe_load((ROOT / "roles/promtail/meta/argument_specs.yml").read_text())["argument_specs"]["main"]
     assert set(spec["options"]["promtail_sources"]["options"]) == sources.SOURCE_KEYS
