@@ -15,7 +15,7 @@ import tempfile
 import threading
 import zipfile
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -206,5 +206,5 @@ def row(entry: dict[str, Any]) -> dict[str, str]:
 def utc(time: str) -> str:
     """A time as Promtail prints it, in UTC with `Z` and without zeros at the end of the fraction."""
     date, fraction, offset = re.match(r"(\S{19})(\.\d+)?([+-]\d{4})$", time).groups()
-    moment = datetime.strptime(date + offset, "%Y-%m-%dT%H:%M:%S%z").astimezone(UTC)
+    moment = datetime.strptime(date + offset, "%Y-%m-%dT%H:%M:%S%z").astimezone(timezone.utc)  # noqa: UP017 - Python 3.9
     return f"{moment:%Y-%m-%dT%H:%M:%S}{(fraction or '').rstrip('0').rstrip('.')}Z"

@@ -62,6 +62,8 @@ def main() -> None:
             "entries": {"type": "int", "default": 20},
         },
         supports_check_mode=True,
+        # The stages are long.
+        no_log=True,
     )
     settings = module.params
     try:

@@ -26,6 +26,8 @@ OWN_KEYS = frozenset(
 )
 PRESET_KEYS = SHAPE_KEYS | OWN_KEYS
 PARSERS = ("json", "logfmt")
+# The same as yaml.safe_load, and many times as fast where PyYAML has its part in C.
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 # Parts that a pattern can contain as %{NAME}.
 CLOCK = r"\d{2}:\d{2}:\d{2}(?:[.,]\d{1,9})?"
@@ -201,7 +203,7 @@ def load(*folders: str) -> dict[str, dict[str, Any]]:
             raise PresetError(f"the folder of presets {folder} does not exist")
         for path in sorted(Path(folder).glob("*.yml")):
             try:
-                content = yaml.safe_load(path.read_text("utf-8"))
+                content = yaml.load(path.read_text("utf-8"), Loader=LOADER)  # noqa: S506 - it is a safe loader
             except (yaml.YAMLError, UnicodeDecodeError) as error:
                 raise PresetError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
             if not isinstance(content, dict):
@@ -286,7 +288,7 @@ def distinct(members: list[Shape | Group]) -> list[Shape | Group]:
 
 
 def starts_of(members: list[Shape | Group]) -> list[str]:
-    """Expressions for the first line of entries of these shapes, without `^`; those that can be anywhere are left out."""
+    """Expressions for the first line of entries of these shapes, without `^`; those for any place are left out."""
     heads = dict.fromkeys(unnamed(shape.pattern) for shape in shapes_of(members))
     return [head[1:] for head in heads if head.startswith("^")]
 
@@ -403,7 +405,11 @@ def shape_problems(shape: dict[str, Any], where: str) -> list[str]:
 
 
 def problems(
-    preset: dict[str, Any], presets: dict[str, dict[str, Any]], inside: tuple[str, ...] = (), where: str = "format: "
+    preset: dict[str, Any],
+    presets: dict[str, dict[str, Any]],
+    inside: tuple[str, ...] = (),
+    where: str = "format: ",
+    checked: set[str] | None = None,
 ) -> list[str]:
     """Problems of a preset.
 
@@ -412,7 +418,9 @@ def problems(
         presets: all presets by name.
         inside: names of the presets that contain it.
         where: text before each problem.
+        checked: names of presets that were checked before; it grows.
     """
+    checked = set() if checked is None else checked
     found = []
     if unknown := sorted(set(preset) - PRESET_KEYS):
         near = difflib.get_close_matches(unknown[0], PRESET_KEYS, 1)
@@ -443,18 +451,18 @@ def problems(
         found.append(f"{where}examples must be a list")
     if "also" in preset:
         if isinstance(preset["also"], list) and all(isinstance(name, str) for name in preset["also"]):
-            found += alternative_problems(preset["also"], presets, inside, f"{where}also: ")
+            found += alternative_problems(preset["also"], presets, inside, f"{where}also: ", checked)
         else:
             found.append(f"{where}also must be a list of names of presets")
     if "alternatives" in preset:
-        found += alternative_problems(preset["alternatives"], presets, inside, where)
+        found += alternative_problems(preset["alternatives"], presets, inside, where, checked)
     else:
         found += shape_problems(preset, where)
     return found or meaning_problems(preset, presets, where)
 
 
 def alternative_problems(
-    entries: Any, presets: dict[str, dict[str, Any]], inside: tuple[str, ...], where: str
+    entries: Any, presets: dict[str, dict[str, Any]], inside: tuple[str, ...], where: str, checked: set[str]
 ) -> list[str]:
     """Problems of a list of alternatives; see `problems`."""
     if not isinstance(entries, list) or not entries:
@@ -467,8 +475,9 @@ def alternative_problems(
                 found.append(here + unknown_name(entry, presets))
             elif entry in inside:
                 found.append(f"{here}{entry} contains itself")
-            else:
-                found += problems(presets[entry], presets, (*inside, entry), f"{here}{entry}: ")
+            elif entry not in checked:
+                checked.add(entry)
+                found += problems(presets[entry], presets, (*inside, entry), f"{here}{entry}: ", checked)
         elif not isinstance(entry, dict):
             found.append(f"{here}it must be the name of a preset, or a mapping")
         elif "alternatives" in entry:
@@ -476,7 +485,7 @@ def alternative_problems(
                 found.append(f"{here}unknown key {', '.join(unknown)}; a group has {', '.join(sorted(GROUP_KEYS))}")
             if bad := expression_problem(str(entry.get("starts", ""))):
                 found.append(f"{here}starts {entry['starts']}: {bad}")
-            found += alternative_problems(entry["alternatives"], presets, inside, here)
+            found += alternative_problems(entry["alternatives"], presets, inside, here, checked)
         else:
             if unknown := sorted(set(entry) - SHAPE_KEYS):
                 found.append(f"{here}unknown key {', '.join(unknown)}; a shape has {', '.join(sorted(SHAPE_KEYS))}")
