@@ -427,7 +427,7 @@ def problems(
         meant = f" (did you mean {near[0]}?)" if near else ""
         found.append(f"{where}unknown key {', '.join(unknown)}{meant}; known are {', '.join(sorted(PRESET_KEYS))}")
     if "alternatives" in preset and (shape := sorted(SHAPE_KEYS & set(preset))):
-        found.append(f"{where}{shape[0]} belongs into one of the alternatives")
+        found.append(f"{where}{shape[0]} must be in one of the alternatives")
     elif "alternatives" not in preset and "pattern" not in preset:
         found.append(f"{where}pattern is missing")
     if "sample" not in preset:

@@ -54,7 +54,6 @@ class Reader:
         """
         preset = presets.resolved(str(chosen), KNOWN[chosen] if isinstance(chosen, str) else chosen, KNOWN)
         stages = promtail_config.entry_stages(preset, "Local", named=True)
-        # Entries that are read now differ from those that have a time.
         return [self._entry(found) for found in trial.run(self.program, stages, entries, zone, labels)]
 
     def log(self, text: str, chosen: str | dict[str, Any], zone: str = ZONE, **labels: str) -> list[Entry]:

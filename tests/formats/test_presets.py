@@ -33,10 +33,12 @@ def check(found: list[Entry], wanted: list[dict], started: float) -> None:
 def test_examples_of_a_preset(reader, name, chosen):
     examples = KNOWN[name]["examples"]
     text = "".join(example.get("lines", example["entry"]).rstrip("\n") + "\n" for example in examples)
-    check(reader.log(text, name if chosen == "its own" else "auto"), examples, time.time())
+    started = time.time()
+    check(reader.log(text, name if chosen == "its own" else "auto"), examples, started)
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family["id"])
 def test_family(reader, family):
     text = "".join(line + "\n" for line in family["lines"])
-    check(reader.log(text, family.get("format", "auto")), family["entries"], time.time())
+    started = time.time()
+    check(reader.log(text, "auto"), family["entries"], started)

@@ -166,4 +166,5 @@ def test_every_family_in_one_log(reader):
 
     log = "".join(line + "\n" for family in FAMILIES for line in family["lines"])
     wanted = [entry for family in FAMILIES for entry in family["entries"]]
-    check(reader.log(log, "auto"), wanted, time.time())
+    started = time.time()
+    check(reader.log(log, "auto"), wanted, started)

@@ -66,7 +66,7 @@ def test_preset_in_a_source_has_no_problem():
         ({"time_layouts": ["2006-01-02 15:04:05"]}, "no layout reads 20261128 13:45:56.789000, the time of the sample"),
         ({"parser": "json"}, "parser and fields belong together"),
         ({"time": "{month}"}, "time has {month}, but no group of a pattern has this name"),
-        ({"alternatives": ["python"]}, "belongs into one of the alternatives"),
+        ({"alternatives": ["python"]}, "must be in one of the alternatives"),
     ],
 )
 def test_preset_with_a_fault_is_refused_by_key(changed, problem):
