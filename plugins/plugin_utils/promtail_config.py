@@ -14,10 +14,28 @@ STAGES = frozenset(
     "multiline non_indexed_labels output pack regex replace sampling static_labels structured_metadata template tenant "
     "timestamp".split()
 )
-# How long an entry waits for further lines that belong to it. Every file with lines costs a timer with this period.
+# Where Promtail has to join lines: how long an entry waits for further lines, and the largest number of its lines.
+# Every file with lines costs a timer with this period.
 MULTILINE_WAIT = "50ms"
-# Largest number of lines of an entry: a traceback through deep frameworks has a few hundred lines.
 MULTILINE_LINES = 1000
+# Take apart a record of the watcher (roles/agent/files/records.py). The path is the label `filename` of the lines.
+RECORD: list[dict[str, Any]] = [
+    {"regex": {"expression": r"^(?P<filename>[^\t]+)\t(?P<entry>(?s:.*))$"}},
+    {"output": {"source": "entry"}},
+    {
+        "replace": {
+            "expression": r"(\x1e[ne])",
+            "replace": r'{{ if eq .Value "\x1en" }}{{ "\n" }}{{ else }}{{ "\x1e" }}{{ end }}',
+        }
+    },
+    {"labels": {"filename": ""}},
+]
+# What the watcher does with lines that it joins.
+SHOWN: list[dict[str, Any]] = [
+    {"decolorize": None},
+    # A progress bar is one line with many carriage returns; only what the terminal showed last is kept.
+    {"replace": {"expression": r"^(.*\r)[^\r]", "replace": ""}},
+]
 
 
 def level_template(names: dict[str, str]) -> str:
@@ -32,44 +50,35 @@ def level_template(names: dict[str, str]) -> str:
     return "{{ $level := ToUpper .Value }}" + text
 
 
-def preset_stages(preset: dict[str, Any], zone: str, copies: str) -> list[dict[str, Any]]:
-    """Pipeline stages of a format preset.
+def preset_stages(preset: dict[str, Any], zone: str) -> list[dict[str, Any]]:
+    """Pipeline stages of a format preset, for lines that have the label `filename`.
 
     Parameters:
         preset: see docs/sources.md.
         zone: IANA name of the time zone of lines without one, or `Local` for the node's own.
-        copies: folder of the watcher's copies.
     """
     first, *others = preset["time_layouts"]
     timestamp = {"source": "time", "format": first, "location": zone}
     if others:
         timestamp["fallback_formats"] = others
-    stages: list[dict[str, Any]] = [
-        {"decolorize": None},
-        # A progress bar is one line with many carriage returns; only what the terminal showed last is kept.
-        {"replace": {"expression": r"^(.*\r)[^\r]", "replace": ""}},
-        {
-            "multiline": {
-                "firstline": preset["entry_start"],
-                "max_wait_time": MULTILINE_WAIT,
-                "max_lines": MULTILINE_LINES,
-            }
-        },
-        {
-            "regex": {
-                "expression": watcher.path_expression(copies, r"(.*/)?(?P<host>[^/]+?)(\.log)?"),
-                "source": "filename",
-            }
-        },
-    ]
+    stages: list[dict[str, Any]] = []
+    if watcher.entry_start(preset) is None:
+        join = {
+            "firstline": preset["entry_start"],
+            "max_wait_time": MULTILINE_WAIT,
+            "max_lines": MULTILINE_LINES,
+        }
+        stages += [*SHOWN, {"multiline": join}]
+    stages.append({"regex": {"expression": r"(?P<host>[^/]+?)(\.log)?$", "source": "filename"}})
     if "path_pattern" in preset:
         stages.append({"regex": {"expression": preset["path_pattern"], "source": "filename"}})
     return [
         *stages,
         {"regex": {"expression": preset["pattern"]}},
         {"template": {"source": "level", "template": level_template(preset.get("levels", {}))}},
+        # A line without a time gets that of the line before it with the same labels, so others are set later.
         {"timestamp": timestamp},
-        {"labels": dict.fromkeys(["filename", "host", *preset["labels"]], "")},
+        {"labels": dict.fromkeys(["host", *preset["labels"]], "")},
     ]
 
 
@@ -87,18 +96,15 @@ def scrape_configs(
     """
     configs = []
     for source, preset in zip(sources, presets, strict=True):
-        targets = [
+        labels = {**source.get("labels", {}), "node": node, "__path__": watcher.copy_path(source, copies)}
+        stages = preset_stages(preset, source.get("timezone", zone)) if preset else source["format"]
+        configs.append(
             {
-                "targets": ["localhost"],
-                "labels": {**source.get("labels", {}), "node": node, "__path__": pattern},
+                "job_name": source["name"],
+                "pipeline_stages": [*RECORD, *stages],
+                "static_configs": [{"targets": ["localhost"], "labels": labels}],
             }
-            for pattern in watcher.copy_patterns(source, copies)
-        ]
-        if preset:
-            stages = preset_stages(preset, source.get("timezone", zone), copies)
-        else:
-            stages = watcher.with_path(source["format"], copies)
-        configs.append({"job_name": source["name"], "pipeline_stages": stages, "static_configs": targets})
+        )
     return configs
 
 

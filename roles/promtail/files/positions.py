@@ -18,9 +18,10 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+import records
+
 REWIND = 512 << 10  # bytes
 FARTHEST = 64 << 20  # bytes to search for the beginning of an entry
-ANSI = re.compile(rb"\x1b\[[0-9;]*m")
 SCALAR = r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^\s"'?].*?)"""
 ESCAPE = re.compile(r"\\(?P<code>x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|.)", re.DOTALL)
 CHARACTERS = {"0": "\0", "a": "\a", "b": "\b", "t": "\t", "n": "\n", "v": "\v", "f": "\f", "r": "\r", "e": "\x1b"}
@@ -95,17 +96,6 @@ def saved(path: Path) -> dict[str, int]:
     return {path: int(value) for path, value in found.items() if value.isdigit()}
 
 
-def shown(line: bytes) -> bytes:
-    """A line as Promtail's first stages leave it: without colours, and of a progress bar only the last frame."""
-    return ANSI.sub(b"", line).rstrip(b"\r\n").rpartition(b"\r")[2]
-
-
-def begins_entry(line: bytes, starts: list[re.Pattern[str]]) -> bool:
-    """Whether a line is the first one of an entry."""
-    text = line.decode("utf-8", "replace")
-    return any(start.search(text) for start in starts)
-
-
 def rewound(handle: int, position: int, starts: list[re.Pattern[str]], back: int = REWIND) -> tuple[int, int]:
     """Offset of an entry's first line that lies some bytes, as Promtail sees them, before a position.
 
@@ -127,9 +117,9 @@ def rewound(handle: int, position: int, starts: list[re.Pattern[str]], back: int
             at = data.rfind(b"\n", 0, end - 1) + 1
             if at == 0 and low > 0:
                 break  # the line begins farther back
-            text = shown(data[at:end])
+            text = records.shown(data[at:end].removesuffix(b"\n"))
             seen, end = seen + len(text) + 1, at
-            if seen >= back and (not starts or begins_entry(text, starts)):
+            if seen >= back and (not starts or records.begins_entry(text, starts)):
                 return low + at, seen
         if low == 0:
             return 0, seen
