@@ -527,6 +527,24 @@ def test_entry_has_a_largest_number_of_lines_and_a_largest_size(node, monkeypatc
     assert sizes == [[1000, 501, 1], [100, 51, 1]]
 
 
+def test_long_name_does_not_multiply_the_memory_that_is_needed(node, monkeypatch):
+    monkeypatch.setattr(logfiles, "NAMES", 100 * 100)
+    put = logfiles.Copy.put
+    sizes = []
+    monkeypatch.setattr(
+        logfiles.Copy, "put", lambda copy, found, *of: sizes.append(len(found)) or put(copy, found, *of)
+    )
+    log = node.logs / f"worker-{'x' * 200}.log"
+    text = [*lines(1), *([""] * 5000), *lines(3, 1)]
+    write(log, text)
+    for join in (True, False):
+        node.settings["join"], node.shipped = join, {}
+        node.start()
+        assert list(node.pass_on().values()) == [text]
+        (node.state / "files.json").unlink()
+    assert max(sizes) <= 100
+
+
 def test_terminal_output_is_joined_as_it_was_shown(node):
     log = node.logs / "worker-0.log"
     write(log, [f"\x1b[32m{lines(1)[0]}\x1b[0m", "  1%\r 50%\r100%", "dos\r", "\x1b]0;title\x07x\x9b"])
@@ -855,6 +873,7 @@ def test_any_sequence_of_what_programs_and_services_do(node, monkeypatch, seed, 
     monkeypatch.setattr(logfiles, "UNFINISHED", 0)
     monkeypatch.setattr(logfiles, "LARGEST", 4 << 10)
     monkeypatch.setattr(logfiles, "AHEAD", 3 << 10)
+    monkeypatch.setattr(logfiles, "STALE", 0)  # two copies can have the same length
     monkeypatch.setattr(logfiles, "TURN", 700)
     monkeypatch.setattr(positions, "REWIND", 500)
     monkeypatch.setattr(logfiles.Copy, "roll", at_once)

@@ -46,6 +46,7 @@ TURN = 64 << 10  # bytes of a log that are copied before it is the turn of the n
 CHUNK = (
     256 << 10
 )  # bytes that are read at a time where an entry is larger than a turn; no joined entry is larger than this
+NAMES = 1 << 20  # bytes that the names of the log may take in the records of one turn
 AHEAD = 4 << 20  # bytes of a copy that the agent has not read yet, at most; it saves its position twice a second
 LARGEST = 32 << 20  # largest size of a copy in bytes
 HELD = 48 << 20  # largest size of all copies together
@@ -848,6 +849,9 @@ class LogFiles:
         Returns:
             Whether anything was copied.
         """
+        most = NAMES // len(log.name)
+        if rest := b"".join(block.split(b"\n", most)[most:]):
+            block, more, full = block[: -len(rest)], True, True
         if not source.join:
             found, ends = records.of_lines(log.name, block)
         else:
