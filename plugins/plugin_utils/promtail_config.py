@@ -18,9 +18,13 @@ STAGES = frozenset(
 # Every file with lines costs a timer with this period.
 MULTILINE_WAIT = "50ms"
 MULTILINE_LINES = 1000
-# Take apart a record of the watcher (roles/agent/files/records.py). The path is the label `filename` of the lines.
+# Take apart a record of the watcher (roles/agent/files/records.py). Each stage costs every line a few microseconds.
 RECORD: list[dict[str, Any]] = [
-    {"regex": {"expression": r"^(?P<filename>[^\t]+)\t(?P<entry>(?s:.*))$"}},
+    {
+        "regex": {
+            "expression": r"^(?P<filename>(?:[^\t/]*/)*(?P<host>[^\t/]+?)(?:\.log)?)\t(?P<entry>(?s:.*))$",
+        }
+    },
     {"output": {"source": "entry"}},
     {
         "replace": {
@@ -30,6 +34,8 @@ RECORD: list[dict[str, Any]] = [
     },
     {"labels": {"filename": ""}},
 ]
+# Levels as the label has them. Only for other words a template is run, because that costs as much as parsing the line.
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 # What the watcher does with lines that it joins.
 SHOWN: list[dict[str, Any]] = [
     {"decolorize": None},
@@ -61,6 +67,8 @@ def preset_stages(preset: dict[str, Any], zone: str) -> list[dict[str, Any]]:
     timestamp = {"source": "time", "format": first, "location": zone}
     if others:
         timestamp["fallback_formats"] = others
+    levels = preset.get("levels", {})
+    right = [level for level in LEVELS if level not in levels]
     stages: list[dict[str, Any]] = []
     if watcher.entry_start(preset) is None:
         join = {
@@ -69,16 +77,23 @@ def preset_stages(preset: dict[str, Any], zone: str) -> list[dict[str, Any]]:
             "max_lines": MULTILINE_LINES,
         }
         stages += [*SHOWN, {"multiline": join}]
-    stages.append({"regex": {"expression": r"(?P<host>[^/]+?)(\.log)?$", "source": "filename"}})
     if "path_pattern" in preset:
         stages.append({"regex": {"expression": preset["path_pattern"], "source": "filename"}})
     return [
         *stages,
         {"regex": {"expression": preset["pattern"]}},
-        {"template": {"source": "level", "template": level_template(preset.get("levels", {}))}},
         # A line without a time gets that of the line before it with the same labels, so others are set later.
         {"timestamp": timestamp},
         {"labels": dict.fromkeys(["host", *preset["labels"]], "")},
+        {
+            "match": {
+                "selector": f'{{level!~"{"|".join((*right, ""))}"}}',
+                "stages": [
+                    {"template": {"source": "level", "template": level_template(levels)}},
+                    {"labels": {"level": ""}},
+                ],
+            }
+        },
     ]
 
 

@@ -85,6 +85,8 @@ def test_a_source_becomes_one_scrape_config_that_reads_one_copy():
     stages = {next(iter(stage)): stage for stage in config["pipeline_stages"]}
     assert stages["timestamp"]["timestamp"]["location"] == "Asia/Kolkata"
     assert set(stages["labels"]["labels"]) == {"host", "level", "rank"}
+    selector = re.fullmatch(r'\{level!~"(.*)"\}', stages["match"]["match"]["selector"])[1]
+    assert [bool(re.fullmatch(selector, level)) for level in ("INFO", "", "info", "WARN")] == [True, True, False, False]
 
 
 def test_record_is_taken_apart_before_all_other_stages():
@@ -105,9 +107,9 @@ def test_record_is_taken_apart_before_all_other_stages():
     ("path", "host"), [("/srv/worker-1.log", "worker-1"), ("/a b/x", "x"), ("/srv/a.log.1", "a.log.1"), ("/x.log", "x")]
 )
 def test_host_comes_from_the_path_of_the_log(path, host):
-    stages = configs()[0]["pipeline_stages"]
-    found = [stage["regex"] for stage in stages if stage.get("regex", {}).get("source") == "filename"]
-    assert re.search(found[0]["expression"], path)["host"] == host
+    expression = configs()[0]["pipeline_stages"][0]["regex"]["expression"]
+    match = re.match(expression, f"{path}\tx/y.log\tz")
+    assert (match["filename"], match["host"], match["entry"]) == (path, host, "x/y.log\tz")
 
 
 def test_promtail_joins_lines_where_python_cannot():
