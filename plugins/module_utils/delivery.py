@@ -159,6 +159,7 @@ class Probe:
         self.began = time.time()
         self.skew = 0.0
         self.path = ""  # of the file with the lines
+        self.size = 0  # of that file, in bytes
         self.written: dict[int, float] = {}  # number of a line -> time of writing, in seconds since 1970
         self.found: dict[int, tuple[float, float]] = {}  # number -> when it was found, its time in Loki
         self.labels: dict[str, str] = {}
@@ -247,7 +248,9 @@ class Probe:
         """Append one line."""
         number = len(self.written) + 1
         record = logging.LogRecord("verify", logging.INFO, "", 0, f"{self.marker} {number} end", None, None)
-        file.append(self.formatter.format(record))
+        line = self.formatter.format(record)
+        file.append(line)
+        self.size += len(line.encode()) + 1
         self.written[number] = record.created
 
     def look(self) -> None:
@@ -315,7 +318,7 @@ class Probe:
         """Set the proof, or the cause of missing lines."""
         if len(self.found) == len(self.written):
             self.results["proof"] = LOKI
-        elif self.doubts and self.read_lines() >= len(self.written) and not self.undelivered():
+        elif self.doubts and self.was_read() and not self.undelivered():
             self.results["proof"] = COUNTERS
         else:
             self.results["cause"] = self.cause()
@@ -419,13 +422,15 @@ class Probe:
         except AgentError as error:
             raise AgentError(f"the agent runs, but {error}") from error
 
-    def read_lines(self) -> int:
-        """Lines of the new file that the agent has read; waits until that is the number of lines written."""
+    def was_read(self) -> bool:
+        """Whether the agent has read the new file to its end; waits for that."""
         end = time.monotonic() + COUNTED
         while True:
-            lines = self.agent.read_lines(self.metrics(), self.path) or 0
-            if lines >= len(self.written) or time.monotonic() > end:
-                return lines
+            read, size = self.report().files.get(self.path, (0, 0))
+            if read == size >= self.size:
+                return True
+            if time.monotonic() > end:
+                return False
             time.sleep(0.5)
 
     def report(self) -> watch.Report:
@@ -460,8 +465,8 @@ class Probe:
         """Why lines are missing, if evidence about this file and this time shows it; else what was checked."""
         if refused := self.refused(self.path):
             return refused
-        read = self.agent.read_lines(self.metrics(), self.path)
-        if read is None:
+        self.metrics()  # that the agent runs
+        if self.path not in (files := self.report().files):
             named = self.said(self.path)
             if named:
                 return f"the agent does not follow {self.path}: {named[-1]}{host.system.hint(named[-1])}"
@@ -476,6 +481,6 @@ class Probe:
             return f"the agent cannot deliver: {lines[-1]}{host.system.hint(lines[-1])}"
         return (
             f"{len(self.written) - len(self.found)} of {len(self.written)} lines were not found in Loki within "
-            f"{self.options.timeout} s. The agent has read {read} of these lines. Its log of this time and the list of "
-            "files that are not shipped show no cause"
+            f"{self.options.timeout} s. The agent has read {files[self.path][0]} of {self.size} bytes of the file. Its "
+            "log of this time and the list of files that are not shipped show no cause"
         )

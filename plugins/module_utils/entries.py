@@ -19,11 +19,12 @@ PREFIX = re.compile(
     r"|\((?:[^()\n]*(?:\([^()\n]*\))? ?pid=\d+(?:, ip=[^)\s]+)?|(?:raylet|autoscaler|gcs_server)[^)\n]*)\) ?))+",
     re.ASCII,
 )
-TRACEBACK = re.compile(r"\s*(?:\+ Exception Group )?Traceback \(most recent call last\):")
+# Also in the frame of rich.
+TRACEBACK = re.compile(r"\s*(?:\+ Exception Group |╭─+ )?Traceback \(most recent call last\)")
 # The last line of a traceback; within one, any name counts.
 EXCEPTION = re.compile(r"(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?::|$)")
 CHAIN = re.compile(r"The above exception was the direct cause|During handling of the above exception")
-INSIDE = re.compile(r"\s|$|> File |[)\]}]+[,;]?$")
+INSIDE = re.compile(r"\s|$|> File |[│╰]|[)\]}]+[,;]?$")
 # torchrun's summary of failures, which is the message of an exception.
 SUMMARY = re.compile(r"[=-]{5,}$|Failures:$|Root Cause \(|\[\d+\]:$|\S+ FAILED$")
 # A line with which a program logs an error, whose traceback may follow.
@@ -31,17 +32,37 @@ FAILED = re.compile(r"\b(?i:error|critical|fatal|exception|warn|warning)\b")
 # Loggers in C++ and that of PyTorch never write a traceback below a line.
 GLOG = re.compile(r"\W*[VDIWEFC]\d{3,4} ")
 
+# Control sequences of terminals, as Promtail's stage decolorize and Loki's `| decolorize` remove them (ansiPattern in
+# pkg/logql/log/fmt.go of Loki 3.6). The lookahead keeps Python from trying every length of the first part.
+COLOURS = re.compile(
+    rb"(?:\x1b|\xc2\x9b)(?=([][()#;?]*))\1"
+    rb"(?:[a-zA-Z0-9;]*\x07|(?:[0-9]{1,4}(?:;[0-9]{0,4})*)?[0-9A-PRZcf-ntqry=><~])"
+)
+
+
+def shown(line: bytes) -> bytes:
+    """A line as a terminal shows it last: without colours, and of a progress bar only the last frame.
+
+    Parameters:
+        line: a line without its line feed. Carriage returns at its end stay.
+    """
+    if b"\x1b" in line or b"\x9b" in line:
+        line = COLOURS.sub(b"", line)
+    if b"\r" in line:
+        text = line.rstrip(b"\r")
+        line = text.rpartition(b"\r")[2] + line[len(text) :]
+    return line
+
 
 class Entries:
-    """Finds the first lines of entries of one log; the lines must come in their order.
+    """Finds the first lines of the entries of a console; the lines must come in order, from the first of an entry on.
 
     Parameters:
         start: expression for the first line of an entry.
-        console: whether the log is a console.
     """
 
-    def __init__(self, start: re.Pattern[str], console: bool) -> None:
-        self._start, self._console = start, console
+    def __init__(self, start: re.Pattern[str]) -> None:
+        self._start = start
         self._prefix = ""
         # Of the open entry: whether its first line logs an error, whether a traceback is open, whether
         # that has ended, and whether another one belongs to it.
@@ -53,8 +74,6 @@ class Entries:
         Parameters:
             line: a line without colours, line feed and earlier frames of a progress bar.
         """
-        if not self._console:
-            return bool(self._start.search(line))
         if not line.strip():
             return False
         found = PREFIX.match(line)

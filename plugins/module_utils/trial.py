@@ -19,21 +19,15 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.smolcluster.logging.plugins.module_utils.entries import Entries
+from ansible_collections.smolcluster.logging.plugins.module_utils.entries import Entries, shown
 from ansible_collections.smolcluster.logging.plugins.module_utils.errors import DeploymentError
 
 READ = 4 << 20  # bytes of a log that are read for a trial
 LONGEST = 20.0  # seconds that Promtail may take
-COLOURS = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 ESCAPE, LINE_FEED, ESCAPED = "\x1e", "\x1en", "\x1ee"
 # One entry as -dry-run prints it: its time, its labels, and its text as JSON, with tabs where columns need them.
 PRINTED = re.compile(r"(?P<time>\d{4}-\d\d-\d\dT[\d:.]+[+-]\d{4})\t*(?P<labels>\{.*?\})\t*(?P<text>\".*\")")
 LABEL = re.compile(r"(\w+)=(\"(?:[^\"\\]|\\.)*\")")
-
-
-def shown(line: str) -> str:
-    """A line as a terminal shows it: without colours, and of a progress bar only the last frame."""
-    return COLOURS.sub("", line).rstrip("\r\n").rpartition("\r")[2]
 
 
 def entries_of(text: str, start: str, console: bool) -> list[str]:
@@ -42,12 +36,14 @@ def entries_of(text: str, start: str, console: bool) -> list[str]:
     Parameters:
         text: the log.
         start: expression for the first line of an entry.
-        console: see `entries.Entries`.
+        console: whether the log is a console.
     """
-    borders, found = Entries(re.compile(start, re.ASCII), console), []
+    expression, found = re.compile(start, re.ASCII), []
+    borders = Entries(expression) if console else expression
     begun = False
-    for line in map(shown, text.removesuffix("\n").split("\n")):
-        begins = borders.search(line)
+    for data in text.encode("utf-8", "surrogateescape").removesuffix(b"\n").split(b"\n"):
+        line = shown(data).decode("utf-8", "surrogateescape")
+        begins = bool(borders.search(line))
         if begins or not begun:
             found.append(line)
         else:

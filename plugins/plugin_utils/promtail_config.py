@@ -28,19 +28,39 @@ STAGES = frozenset(
     "multiline non_indexed_labels output pack regex replace sampling static_labels structured_metadata template tenant "
     "timestamp".split()
 )
-# How long an entry waits for further lines that belong to it. Every file with lines costs a timer with this period.
+# Where Promtail has to join lines: how long an entry waits for further lines, and the largest number of its lines.
+# Every file with lines costs a timer with this period.
 MULTILINE_WAIT = "50ms"
-# Largest number of lines of an entry: a traceback through deep frameworks has a few hundred lines.
 MULTILINE_LINES = 1000
-
-
+# Take apart a record of the watcher (roles/agent/files/records.py). Each stage costs every line a few microseconds.
+RECORD: list[dict[str, Any]] = [
+    {
+        "regex": {
+            "expression": r"^(?P<filename>(?:[^\t/]*/)*(?P<host>[^\t/]+?)(?:\.log)?)\t(?P<entry>(?s:.*))$",
+        }
+    },
+    {"output": {"source": "entry"}},
+    {
+        "replace": {
+            "expression": r"(\x1e[ne])",
+            "replace": r'{{ if eq .Value "\x1en" }}{{ "\n" }}{{ else }}{{ "\x1e" }}{{ end }}',
+        }
+    },
+    {"labels": {"filename": ""}},
+]
+# What the watcher does with lines that it joins.
+SHOWN: list[dict[str, Any]] = [
+    {"decolorize": None},
+    # A progress bar is one line with many carriage returns; only what the terminal showed last is kept.
+    {"replace": {"expression": r"^(.*\r)[^\r]", "replace": ""}},
+]
 # Number of shapes that are tried one after the other.
 TOGETHER = 4
 # Labels that exist only while an entry is in the stages: which preset has matched, that a launcher's prefix or a
 # progress bar is cut off for the moment, and that the rank is not searched for in the message.
 FORMAT, CUT, RANKED = "smolcluster_format", "smolcluster_cut", "smolcluster_ranked"
 TIME = "smolcluster_time"
-TRACEBACK = "Traceback (most recent call last):"
+TRACEBACK = "Traceback (most recent call last)"
 WORDS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -228,6 +248,12 @@ def console_stages(preset: Preset, zone: str, named: bool) -> list[dict[str, Any
     return [*member_stages(first, zone, named), match(others, **free), match(rank, **{RANKED: '=""'})]
 
 
+def simple(preset: Preset) -> bool:
+    """Whether a preset has one shape that needs no `match`."""
+    shapes = preset.shapes()
+    return len(shapes) == 1 and not preset.console and not shapes[0].parser
+
+
 def entry_stages(preset: Preset, zone: str, named: bool = False) -> list[dict[str, Any]]:
     """Stages for whole entries: they set the time and the labels of the preset, and leave the text as it is.
 
@@ -238,10 +264,9 @@ def entry_stages(preset: Preset, zone: str, named: bool = False) -> list[dict[st
         zone: IANA name of the time zone of times without one, or `Local`.
         named: whether the labels `FORMAT` and `TIME` stay: the preset that has matched, and the time as in the text.
     """
-    labels = {"labels": dict.fromkeys(preset.labels, "") | ({TIME: "time"} if named else {})}
-    shapes = preset.shapes()
-    if len(shapes) == 1 and not preset.console and not shapes[0].parser and not named:
-        return [*shape_stages(shapes[0], zone, alone=True), labels, *level_stages(preset.levels)]
+    labels = {"labels": dict.fromkeys(["host", *preset.labels], "") | ({TIME: "time"} if named else {})}
+    if simple(preset) and not named:
+        return [*shape_stages(preset.shapes()[0], zone, alone=True), labels, *level_stages(preset.levels)]
     reading = (console_stages if preset.console else _plain_stages)(preset, zone, named)
     raised = match([{"static_labels": {"level": "ERROR"}}], contains=TRACEBACK, level='!~"WARNING|ERROR|CRITICAL"')
     dropped = [CUT, RANKED] if named else [CUT, RANKED, FORMAT]
@@ -269,35 +294,22 @@ def path_stages(preset: Preset) -> list[dict[str, Any]]:
     ]
 
 
-def preset_stages(preset: Preset, zone: str, copies: str) -> list[dict[str, Any]]:
-    """Pipeline stages of a format preset.
+def preset_stages(preset: Preset, zone: str) -> list[dict[str, Any]]:
+    """Pipeline stages of a format preset, for records that were taken apart.
 
     Parameters:
         preset: the preset.
         zone: IANA name of the time zone of lines without one, or `Local` for the node's own.
-        copies: folder of the watcher's copies.
     """
-    return [
-        {"decolorize": None},
-        # A progress bar is one line with many carriage returns; only what the terminal showed last is kept.
-        {"replace": {"expression": r"^(.*\r)[^\r]", "replace": ""}},
-        {
-            "multiline": {
-                "firstline": preset.entry_start,
-                "max_wait_time": MULTILINE_WAIT,
-                "max_lines": MULTILINE_LINES,
-            }
-        },
-        {
-            "regex": {
-                "expression": watcher.path_expression(copies, r"(.*/)?(?P<host>[^/]+?)(\.log)?"),
-                "source": "filename",
-            }
-        },
-        {"labels": {"filename": "", "host": ""}},
-        *path_stages(preset),
-        *entry_stages(preset, zone),
-    ]
+    stages: list[dict[str, Any]] = []
+    if watcher.entry_start(preset) is None:
+        join = {"firstline": preset.entry_start, "max_wait_time": MULTILINE_WAIT, "max_lines": MULTILINE_LINES}
+        stages += [*SHOWN, {"multiline": join}]
+    if simple(preset):
+        stages += path_stages(preset)[:1]
+    else:  # stages in a `match` see the labels only
+        stages += [{"labels": {"host": ""}}, *path_stages(preset)]
+    return [*stages, *entry_stages(preset, zone)]
 
 
 def scrape_configs(
@@ -314,18 +326,15 @@ def scrape_configs(
     """
     configs = []
     for source, preset in zip(sources, presets, strict=True):
-        targets = [
+        labels = {**source.get("labels", {}), "node": node, "__path__": watcher.copy_path(source, copies)}
+        stages = preset_stages(preset, source.get("timezone", zone)) if preset else source["format"]
+        configs.append(
             {
-                "targets": ["localhost"],
-                "labels": {**source.get("labels", {}), "node": node, "__path__": pattern},
+                "job_name": source["name"],
+                "pipeline_stages": [*RECORD, *stages],
+                "static_configs": [{"targets": ["localhost"], "labels": labels}],
             }
-            for pattern in watcher.copy_patterns(source, copies)
-        ]
-        if preset:
-            stages = preset_stages(preset, source.get("timezone", zone), copies)
-        else:
-            stages = watcher.with_path(source["format"], copies)
-        configs.append({"job_name": source["name"], "pipeline_stages": stages, "static_configs": targets})
+        )
     return configs
 
 

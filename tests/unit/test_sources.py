@@ -6,15 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
+import records
 import yaml
 from ansible_collections.smolcluster.logging.plugins.filter.promtail_scrape_configs import scrape_configs
-from ansible_collections.smolcluster.logging.plugins.plugin_utils import (
-    agent_checks,
-    presets,
-    promtail_config,
-    sources,
-    watcher,
-)
+from ansible_collections.smolcluster.logging.plugins.filter.watcher_settings import settings
+from ansible_collections.smolcluster.logging.plugins.plugin_utils import agent_checks, presets, promtail_config, sources
 
 ROOT = Path(__file__).resolve().parents[2]
 FORMATS = [str(ROOT / "roles/agent/vars/formats"), ""]
@@ -80,53 +76,60 @@ def configs(**source) -> list[dict]:
     return scrape_configs([SOURCE | source], FORMATS, "mini1", "Asia/Kolkata", COPIES)
 
 
-def test_a_source_becomes_one_scrape_config_with_a_target_per_folder_of_copies():
-    (config,) = configs(paths=["/srv/a-*.log", "/srv/b.log", "/srv/{x,y}/[z]*/**/c.log"], name="a/b c")
-    assert config["job_name"] == "a/b c"
+def test_a_source_becomes_one_scrape_config_that_reads_one_copy():
+    (config,) = configs(paths=["/srv/a-*.log", "/srv/b.log"], name="a/b *")
+    assert config["job_name"] == "a/b *"
     assert [target["labels"] for target in config["static_configs"]] == [
-        {"job": "train", "node": "mini1", "__path__": f"{COPIES}/a%2Fb%20c/srv{rest}/*"}
-        for rest in ("", "/x/*/**", "/y/*/**")
+        {"job": "train", "node": "mini1", "__path__": f"{COPIES}/a%2Fb%20%2A"}
     ]
     stages = {next(iter(stage)): stage for stage in config["pipeline_stages"]}
     assert stages["timestamp"]["timestamp"]["location"] == "Asia/Kolkata"
-    assert set(stages["labels"]["labels"]) == {"level", "rank"}
+    assert set(stages["labels"]["labels"]) == {"host", "level", "rank"}
+    wrong = re.search(r'level!~"(.*)"\}', stages["match"]["match"]["selector"])[1]
+    assert [bool(re.fullmatch(wrong, level)) for level in ("INFO", "info", "WARN")] == [True, False, False]
 
 
-def test_literal_wildcards_of_a_folder_are_literal_for_the_copies():
-    (config,) = configs(paths=["/srv/\\[a\\]/x.log"])
-    assert config["static_configs"][0]["labels"]["__path__"] == f"{COPIES}/train/srv/\\[a\\]/*"
+def test_record_is_taken_apart_before_all_other_stages():
+    own = [{"multiline": {"firstline": "^x"}}, {"regex": {"expression": "(?P<level>x)"}}]
+    for stages in (configs()[0]["pipeline_stages"], configs(format=own)[0]["pipeline_stages"]):
+        assert [next(iter(stage)) for stage in stages[:4]] == ["regex", "output", "replace", "labels"]
+    assert stages[4:] == own
+    path, entry = "/srv/worker 1.log", b"a\tb\nc \x1e d\xff"
+    record = records.record(path.encode(), entry).decode("latin-1").removesuffix("\n")
+    match = re.match(stages[0]["regex"]["expression"], record)
+    assert match["filename"] == path
+    escape = re.compile(stages[2]["replace"]["expression"])
+    entry_of_agent = escape.sub(lambda one: {"\x1en": "\n", "\x1ee": "\x1e"}[one[1]], match["entry"])
+    assert entry_of_agent.encode("latin-1") == entry
 
 
 @pytest.mark.parametrize(
     ("path", "host"), [("/srv/worker-1.log", "worker-1"), ("/a b/x", "x"), ("/srv/a.log.1", "a.log.1"), ("/x.log", "x")]
 )
-def test_name_of_the_log_comes_from_the_path_of_its_copy(path, host):
-    stages = configs()[0]["pipeline_stages"]
-    found = [stage["regex"] for stage in stages if stage.get("regex", {}).get("source") == "filename"]
-    assert next(stage for stage in stages if "labels" in stage) == {"labels": {"filename": "", "host": ""}}
-    match = re.match(found[0]["expression"], f"{COPIES}/train{path}")
-    assert (match["filename"], match["host"]) == (path, host)
+def test_host_comes_from_the_path_of_the_log(path, host):
+    expression = configs()[0]["pipeline_stages"][0]["regex"]["expression"]
+    match = re.match(expression, f"{path}\tx/y.log\tz")
+    assert (match["filename"], match["host"], match["entry"]) == (path, host, "x/y.log\tz")
 
 
-def test_inline_stages_get_the_name_of_the_log_behind_the_last_joining():
-    join, own = {"multiline": {"firstline": "^x"}}, {"regex": {"expression": "(?P<level>x)"}}
-    names = [
-        [next(iter(stage)) for stage in configs(format=stages)[0]["pipeline_stages"]] for stages in ([own], [join, own])
-    ]
-    assert names == [["regex", "labels", "regex"], ["multiline", "regex", "labels", "regex"]]
+def test_promtail_joins_lines_where_python_cannot():
+    by_watcher = configs(format=PRESET)[0]["pipeline_stages"]
+    by_agent = configs(format=PRESET | {"entry_start": r"^\pL"})[0]["pipeline_stages"]
+    names = [[next(iter(stage)) for stage in stages] for stages in (by_watcher, by_agent)]
+    assert names[1] == [*names[0][:4], "decolorize", "replace", "multiline", *names[0][4:]]
+    assert by_agent[6]["multiline"]["firstline"] == r"^\pL"
 
 
 def told(**source) -> dict:
     """Settings of the watcher for the source above with some of it changed."""
-    sources = [SOURCE | source]
-    stages = [config["pipeline_stages"] for config in scrape_configs(sources, FORMATS, "mini1", "Local", COPIES)]
-    return watcher.settings(sources, stages, LAYOUT, 9080, 2)["sources"][0]
+    return settings([SOURCE | source], FORMATS, LAYOUT, 9080, 2)["sources"][0]
 
 
 def test_watcher_is_told_what_is_excluded_and_followed():
     found = told(exclude="/srv/*.gz", follow=["/mnt/logs"])
     assert (found["exclude"], found["follow"], found["paths"]) == ("/srv/*.gz", ["/mnt/logs"], SOURCE["paths"])
-    assert set(told()) == {"name", "paths", "entry_start"}
+    assert set(told()) == {"name", "paths", "entry_start", "join"}
+    assert set(told(format=PRESET | {"entry_start": r"^\pL"})) == {"name", "paths", "unknown_start"}
 
 
 @pytest.mark.parametrize(
@@ -141,7 +144,7 @@ def test_watcher_is_told_what_is_excluded_and_followed():
 )
 def test_watcher_is_told_where_an_entry_begins(stages, start):
     found = told(format=stages)
-    assert {key: found[key] for key in ("entry_start", "unknown_start") if key in found} == start
+    assert {key: found[key] for key in ("entry_start", "unknown_start", "join") if key in found} == start
 
 
 @pytest.mark.parametrize(
@@ -289,8 +292,8 @@ def test_preset_in_a_source_is_used_as_one_by_name():
     assert problems(sources=[SOURCE | {"format": PRESET}]) == []
     (config,) = configs(format=PRESET)
     stages = {name: options for stage in config["pipeline_stages"] for name, options in stage.items()}
-    assert stages["multiline"]["firstline"] == PRESET["entry_start"]
-    assert stages["labels"] == {"level": "", "rank": ""}
+    assert stages["labels"] == {"host": "", "level": "", "rank": ""}
+    assert told(format=PRESET)["entry_start"] == PRESET["entry_start"]
 
 
 def test_problem_of_a_preset_has_the_name_of_the_source():
