@@ -28,9 +28,9 @@ INSIDE = re.compile(r"\s|$|> File |[│╰]|[)\]}]+[,;]?$")
 # torchrun's summary of failures, which is the message of an exception.
 SUMMARY = re.compile(r"[=-]{5,}$|Failures:$|Root Cause \(|\[\d+\]:$|\S+ FAILED$")
 # A line with which a program logs an error, whose traceback may follow.
-FAILED = re.compile(r"\b(?i:error|critical|fatal|exception|warn|warning)\b")
-# Loggers in C++ and that of PyTorch never write a traceback below a line.
-GLOG = re.compile(r"\W*[VDIWEFC]\d{3,4} ")
+FAILED = re.compile(r"\b(?i:error|critical|fatal|exception|warn|warning)\b|^\W*[WEF]\d{4} ")
+# The loggers of PyTorch repeat the head in each line, so a traceback below is not theirs.
+TORCH = re.compile(r"\W*[VDIWEFC]\d{4} \S+ +\d+ torch/")
 
 # Control sequences of terminals, as Promtail's stage decolorize and Loki's `| decolorize` remove them (ansiPattern in
 # pkg/logql/log/fmt.go of Loki 3.6). The lookahead keeps Python from trying every length of the first part.
@@ -102,5 +102,5 @@ class Entries:
 
     def _begin(self, line: str, traceback: bool) -> bool:
         self._traceback, self._ended, self._chained = traceback, False, False
-        self._failed = not (traceback or GLOG.match(line)) and bool(FAILED.search(line[:200]))
+        self._failed = not (traceback or TORCH.match(line)) and bool(FAILED.search(line[:200]))
         return True
