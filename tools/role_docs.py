@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make each role's README from its meta/argument_specs.yml and defaults/main.yml.
+"""Make each role's README from its meta/argument_specs.yml and defaults/main.yml, and the table of format presets.
 
 Usage: tools/role_docs.py [--check]
 """
@@ -19,6 +19,10 @@ ROOT = Path(__file__).resolve().parent.parent
 COLLECTION = "smolcluster.logging"
 # Longer values are in defaults/main.yml only.
 LONGEST_DEFAULT = 70
+LONGEST_EXAMPLE = 100
+# Marks around the table in docs/formats.md
+TABLE_BEGIN = "<!-- Made by tools/role_docs.py from roles/agent/vars/formats/. -->\n"
+TABLE_END = "<!-- End of the table. -->\n"
 
 # Ansible's markup for documentation, for example C(text) and L(text,address), in Markdown.
 MARKUP = (
@@ -118,15 +122,35 @@ def readme(role: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
+def presets_table() -> str:
+    """Table of the format presets for docs/formats.md: what each is for, and its first example."""
+    lines = ["| preset | for | example |", "|---|---|---|"]
+    for path in sorted((ROOT / "roles/agent/vars/formats").glob("*.yml")):
+        text = path.read_text("utf-8")
+        comment = " ".join(line.lstrip("# ") for line in text.splitlines()[1:] if line.startswith("#"))
+        purpose = re.split(r"(?<=[.:]) ?Source: |(?<=\w\.) ", comment)[0].rstrip(":")
+        first = yaml.safe_load(text)["examples"][0]["entry"].strip("\n").splitlines()[0].strip()
+        first = first if len(first) <= LONGEST_EXAMPLE else first[: LONGEST_EXAMPLE - 1] + "…"
+        lines.append(f"| `{path.stem}` | {cell(purpose)} | `{cell(first)}` |")
+    return "\n".join(lines) + "\n"
+
+
+def formats_page() -> str:
+    """docs/formats.md with the table as it must be."""
+    text = (ROOT / "docs/formats.md").read_text("utf-8")
+    before, rest = text.split(TABLE_BEGIN)
+    return before + TABLE_BEGIN + presets_table() + TABLE_END + rest.split(TABLE_END)[1]
+
+
 def main() -> int:
-    """Write the READMEs, or say which are stale."""
+    """Write the pages, or say which are stale."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; fail when a README is stale")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail when a page is stale")
     check = parser.parse_args().check
     stale = []
-    for role in sorted(path.parent.parent for path in (ROOT / "roles").glob("*/meta/argument_specs.yml")):
-        target = role / "README.md"
-        text = readme(role)
+    roles = sorted(path.parent.parent for path in (ROOT / "roles").glob("*/meta/argument_specs.yml"))
+    pages = {role / "README.md": readme(role) for role in roles} | {ROOT / "docs/formats.md": formats_page()}
+    for target, text in pages.items():
         if target.is_file() and target.read_text() == text:
             continue
         stale.append(str(target.relative_to(ROOT)))

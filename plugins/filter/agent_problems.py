@@ -18,11 +18,11 @@ options:
       C(platform) (empty when there is no program for the node).
     type: dict
     required: true
-  formats: {description: Folder of the format presets., type: path, required: true}
+  formats: {description: Folders of format presets., type: list, elements: path, required: true}
   node: {description: Results of the module M(smolcluster.logging.agent_host_info)., type: dict, required: true}
 """
 EXAMPLES = r"""
-problems: "{{ settings | smolcluster.logging.agent_problems('roles/agent/vars/formats', node) }}"
+problems: "{{ settings | smolcluster.logging.agent_problems(['roles/agent/vars/formats'], node) }}"
 """
 RETURN = r"""
 _value: {description: One sentence per problem with the way out; empty without problems., type: list, elements: str}

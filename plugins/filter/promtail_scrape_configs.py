@@ -16,7 +16,7 @@ options:
     type: list
     elements: dict
     required: true
-  formats: {description: Folder of the format presets., type: path, required: true}
+  formats: {description: Folders of format presets., type: list, elements: path, required: true}
   node: {description: Value of the label C(node)., type: str, required: true}
   zone:
     description: Time zone of lines whose time has none, as an IANA name; C(Local) is the node's own.
@@ -26,7 +26,7 @@ options:
 """
 EXAMPLES = r"""
 scrape_configs: >-
-  {{ sources | smolcluster.logging.promtail_scrape_configs(folder, 'mini1', 'Local', '/run/promtail/files') }}
+  {{ sources | smolcluster.logging.promtail_scrape_configs(folders, 'mini1', 'Local', '/run/promtail/files') }}
 """
 RETURN = r"""
 _value: {description: Value of Promtail's C(scrape_configs)., type: list, elements: dict}
@@ -34,15 +34,16 @@ _value: {description: Value of Promtail's C(scrape_configs)., type: list, elemen
 
 from typing import Any
 
-from ansible_collections.smolcluster.logging.plugins.plugin_utils import promtail_config, sources
+from ansible_collections.smolcluster.logging.plugins.plugin_utils import presets, promtail_config, sources
 
 
 def scrape_configs(
-    log_sources: list[dict[str, Any]], formats: str, node: str, zone: str, copies: str
+    log_sources: list[dict[str, Any]], formats: list[str], node: str, zone: str, copies: str
 ) -> list[dict[str, Any]]:
     """Scrape configs of log sources; see `promtail_config.scrape_configs`."""
-    presets = [sources.preset_of(source, formats) for source in log_sources]
-    return promtail_config.scrape_configs(log_sources, presets, node, zone, copies)
+    known = presets.load(*formats)
+    found = [sources.preset_of(source, known) for source in log_sources]
+    return promtail_config.scrape_configs(log_sources, found, node, zone, copies)
 
 
 class FilterModule:

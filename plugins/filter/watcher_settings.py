@@ -9,10 +9,10 @@ name: watcher_settings
 short_description: Turn log sources into the settings of the program that watches the files
 description: Returns path patterns, links that may be followed, and the expression for the first line of an entry.
 author: [SmolCluster contributors (@smolcluster)]
-positional: stages, layout, port, timeout
+positional: formats, layout, port, timeout
 options:
   _input: {description: Entries of C(smolcluster_log_sources)., type: list, elements: dict, required: true}
-  stages: {description: Pipeline stages of each entry., type: list, elements: list, required: true}
+  formats: {description: Folders of format presets., type: list, elements: path, required: true}
   layout:
     description: Paths of the agent; see the module M(smolcluster.logging.agent_host_info).
     type: dict
@@ -21,13 +21,24 @@ options:
   timeout: {description: Seconds that a stop of the agent may take., type: int, required: true}
 """
 EXAMPLES = r"""
-settings: "{{ smolcluster_log_sources | smolcluster.logging.watcher_settings(stages, layout, 9080, 2) }}"
+settings: "{{ smolcluster_log_sources | smolcluster.logging.watcher_settings(folders, layout, 9080, 2) }}"
 """
 RETURN = r"""
 _value: {description: Settings of watcher.py., type: dict}
 """
 
-from ansible_collections.smolcluster.logging.plugins.plugin_utils import watcher
+from typing import Any
+
+from ansible_collections.smolcluster.logging.plugins.plugin_utils import presets, sources, watcher
+
+
+def settings(
+    log_sources: list[dict[str, Any]], formats: list[str], layout: dict[str, Any], port: int, timeout: int
+) -> dict[str, Any]:
+    """Settings of the watcher; see `watcher.settings`."""
+    known = presets.load(*formats)
+    found = [sources.preset_of(source, known) for source in log_sources]
+    return watcher.settings(log_sources, found, layout, port, timeout)
 
 
 class FilterModule:
@@ -35,4 +46,4 @@ class FilterModule:
 
     def filters(self) -> dict:
         """Filters by name."""
-        return {"watcher_settings": watcher.settings}
+        return {"watcher_settings": settings}

@@ -80,15 +80,18 @@ class ZoneFormatter(logging.Formatter):
     Parameters:
         sample: format of a line for `logging.Formatter`.
         zone: IANA name, or `Local`.
+        time_format: format of the time for `strftime`; empty for that of `logging`.
     """
 
-    def __init__(self, sample: str, zone: str) -> None:
-        super().__init__(sample)
+    def __init__(self, sample: str, zone: str, time_format: str = "") -> None:
+        super().__init__(sample, time_format or None)
         self._zone = None if zone == "Local" else zoneinfo.ZoneInfo(zone)
 
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002, N802
-        """Time as `logging` writes it by default: `2026-04-06 12:34:56,789`."""
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+        """Time in the given format; by default as `logging` writes it: `2026-04-06 12:34:56,789`."""
         moment = datetime.fromtimestamp(record.created).astimezone(self._zone)
+        if datefmt:
+            return moment.strftime(datefmt)
         return f"{moment:%Y-%m-%d %H:%M:%S},{int(record.msecs):03d}"
 
 
@@ -129,6 +132,7 @@ class Options:
     path: str
     exclude: str
     sample: str
+    sample_time: str
     stages: list[Any]
     lines: int
     timeout: int
@@ -151,10 +155,11 @@ class Probe:
         # A letter at the end, because a file name that ends in digits looks like a rotated file.
         self.marker = f"verify-{uuid.uuid4().hex[:12]}x"
         self.doubts = doubtful(options.stages)
-        self.formatter = ZoneFormatter(sample_of(options.stages, options.sample), options.zone)
+        self.formatter = ZoneFormatter(sample_of(options.stages, options.sample), options.zone, options.sample_time)
         self.began = time.time()
         self.skew = 0.0
         self.path = ""  # of the file with the lines
+        self.size = 0  # of that file, in bytes
         self.written: dict[int, float] = {}  # number of a line -> time of writing, in seconds since 1970
         self.found: dict[int, tuple[float, float]] = {}  # number -> when it was found, its time in Loki
         self.labels: dict[str, str] = {}
@@ -243,7 +248,9 @@ class Probe:
         """Append one line."""
         number = len(self.written) + 1
         record = logging.LogRecord("verify", logging.INFO, "", 0, f"{self.marker} {number} end", None, None)
-        file.append(self.formatter.format(record))
+        line = self.formatter.format(record)
+        file.append(line)
+        self.size += len(line.encode()) + 1
         self.written[number] = record.created
 
     def look(self) -> None:
@@ -311,7 +318,7 @@ class Probe:
         """Set the proof, or the cause of missing lines."""
         if len(self.found) == len(self.written):
             self.results["proof"] = LOKI
-        elif self.doubts and self.read_lines() >= len(self.written) and not self.undelivered():
+        elif self.doubts and self.was_read() and not self.undelivered():
             self.results["proof"] = COUNTERS
         else:
             self.results["cause"] = self.cause()
@@ -415,13 +422,15 @@ class Probe:
         except AgentError as error:
             raise AgentError(f"the agent runs, but {error}") from error
 
-    def read_lines(self) -> int:
-        """Lines of the new file that the agent has read; waits until that is the number of lines written."""
+    def was_read(self) -> bool:
+        """Whether the agent has read the new file to its end; waits for that."""
         end = time.monotonic() + COUNTED
         while True:
-            lines = self.agent.read_lines(self.metrics(), self.path) or 0
-            if lines >= len(self.written) or time.monotonic() > end:
-                return lines
+            read, size = self.report().files.get(self.path, (0, 0))
+            if read == size >= self.size:
+                return True
+            if time.monotonic() > end:
+                return False
             time.sleep(0.5)
 
     def report(self) -> watch.Report:
@@ -456,8 +465,8 @@ class Probe:
         """Why lines are missing, if evidence about this file and this time shows it; else what was checked."""
         if refused := self.refused(self.path):
             return refused
-        read = self.agent.read_lines(self.metrics(), self.path)
-        if read is None:
+        self.metrics()  # that the agent runs
+        if self.path not in (files := self.report().files):
             named = self.said(self.path)
             if named:
                 return f"the agent does not follow {self.path}: {named[-1]}{host.system.hint(named[-1])}"
@@ -472,6 +481,6 @@ class Probe:
             return f"the agent cannot deliver: {lines[-1]}{host.system.hint(lines[-1])}"
         return (
             f"{len(self.written) - len(self.found)} of {len(self.written)} lines were not found in Loki within "
-            f"{self.options.timeout} s. The agent has read {read} of these lines. Its log of this time and the list of "
-            "files that are not shipped show no cause"
+            f"{self.options.timeout} s. The agent has read {files[self.path][0]} of {self.size} bytes of the file. Its "
+            "log of this time and the list of files that are not shipped show no cause"
         )

@@ -83,7 +83,16 @@ class Layout:
 # State files of the watcher (roles/agent/files/logfiles.py); a unit test compares the names.
 STATE_FILES = ("files.json", "started.json")
 # Program files of the watcher in the folder of versions; a unit test compares them with those that the role copies.
-PROGRAM_FILES = ("watcher.py", "logfiles.py", "positions.py", "safe_open.py", "globs.py", "source_folders.py")
+PROGRAM_FILES = (
+    "watcher.py",
+    "logfiles.py",
+    "records.py",
+    "entries.py",
+    "positions.py",
+    "safe_open.py",
+    "globs.py",
+    "source_folders.py",
+)
 
 
 def linux(agent: str) -> Layout:

@@ -31,6 +31,10 @@ options:
     description: Format of a line for Python's C(logging.Formatter); by default only the marker is written.
     type: str
     default: "%(message)s"
+  sample_time:
+    description: Format of the time of such a line for C(strftime); by default as Python's logging writes it.
+    type: str
+    default: ""
   stages:
     description: Promtail's stages of the source, if the user has written them; they may change what arrives.
     type: list
@@ -106,6 +110,7 @@ def main() -> None:
             "path": {"type": "str", "required": True},
             "exclude": {"type": "str", "default": ""},
             "sample": {"type": "str", "default": "%(message)s"},
+            "sample_time": {"type": "str", "default": ""},
             "stages": {"type": "list", "elements": "dict", "default": []},
             "lines": {"type": "int", "default": 20},
             "timeout": {"type": "int", "default": 30},

@@ -8,7 +8,7 @@ import os
 import re
 from typing import Any
 
-from ansible_collections.smolcluster.logging.plugins.plugin_utils import macos_checks, sources
+from ansible_collections.smolcluster.logging.plugins.plugin_utils import macos_checks, presets, sources
 from ansible_collections.smolcluster.logging.plugins.plugin_utils.versions import numbers
 
 OFFICIAL = "https://github.com/grafana/loki/releases/download"
@@ -19,9 +19,9 @@ NEW_GLIBC, NEW_GLIBC_SINCE = (2, 34), (3, 5, 7)
 RANGES = {"http_port": (1, 65535), "memory_max": (32, 1 << 20), "stop_timeout": (1, 3600)}
 
 
-def setting_problems(settings: dict[str, Any], presets: list[str]) -> list[str]:
+def setting_problems(settings: dict[str, Any], known: dict[str, dict[str, Any]]) -> list[str]:
     """What is wrong with the role's variables, whatever the node is."""
-    problems = sources.source_problems(settings["sources"], presets)
+    problems = sources.source_problems(settings["sources"], known)
     url = str(settings["loki_url"])
     if not re.fullmatch(r"https?://(\[[0-9a-fA-F:.]+\]|[^\s/:@]+)(:\d+)?/?", url):
         problems.append(
@@ -240,14 +240,18 @@ def loki_notes(settings: dict[str, Any], node: dict[str, Any]) -> list[str]:
     return []
 
 
-def problems(settings: dict[str, Any], folder: str, node: dict[str, Any]) -> list[str]:
+def problems(settings: dict[str, Any], folders: list[str], node: dict[str, Any]) -> list[str]:
     """Problems that prevent a deployment, each with its way out; empty without problems.
 
     Parameters:
         settings: `sources`, `loki_url`, `version`, `base_url`, `timezone`, `http_port`, `memory_max`, `stop_timeout`,
             `batch_wait`, `adopt`, `platform`, `home`, `user`, `account` (the one that the role creates), `reads_all`
             (whether the user may read every file), `install_method`, `homebrew_tap`, `full_disk_access`, `check_mode`.
-        folder: folder of the format presets.
+        folders: folders of format presets; an empty one is skipped.
         node: results of the module `agent_host_info`.
     """
-    return setting_problems(settings, list(sources.load_presets(folder))) + node_problems(settings, node)
+    try:
+        known = presets.load(*folders)
+    except presets.PresetError as error:
+        return [str(error)]
+    return setting_problems(settings, known) + node_problems(settings, node)

@@ -8,6 +8,7 @@ Source: https://github.com/google/re2/wiki/Syntax; Python's `re`.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 # Both know these with the same meaning, on text and with Python's flag ASCII.
 ESCAPES = frozenset("dDwWsSbBAtnrfva")
@@ -33,6 +34,7 @@ class _UnknownError(Exception):
     """Something that Python's `re` does not have, or reads differently."""
 
 
+@lru_cache(1024)
 def to_python(expression: str) -> str | None:
     """The same expression for Python's `re` with its flag ASCII.
 
@@ -93,7 +95,9 @@ def _escape(expression: str, position: int, in_class: bool) -> tuple[str, int]:
         number = int(found[1] or found[2], 16)
         if number > 0x10FFFF:
             raise _UnknownError(found[0])
-        return re.escape(chr(number)), position + found.end()
+        # Control characters stay escaped, because system logs and arguments of programs cannot have them all.
+        text = f"\\x{number:02x}" if number < 0x20 or number == 0x7F else re.escape(chr(number))
+        return text, position + found.end()
     if letter and not letter.isalnum() and letter.isascii():
         return f"\\{letter}", position + 2
     raise _UnknownError(expression[position : position + 2])

@@ -10,49 +10,26 @@ from __future__ import annotations
 import re
 import urllib.parse
 import zoneinfo
-from pathlib import Path
 from typing import Any
 
-import yaml
 from ansible_collections.smolcluster.logging.plugins.module_utils import globs
-from ansible_collections.smolcluster.logging.plugins.plugin_utils import promtail_config
+from ansible_collections.smolcluster.logging.plugins.plugin_utils import presets, promtail_config
 
 SOURCE_KEYS = {"name", "paths", "format", "labels", "exclude", "follow", "owner", "mode", "timezone"}
-# Keys of a format preset and whether each is required. A preset describes a line, not how an agent parses it.
-PRESET_KEYS = {
-    "entry_start": True,
-    "pattern": True,
-    "time_layouts": True,
-    "sample": True,
-    "labels": True,
-    "levels": False,
-    "path_pattern": False,
-}
 LABEL = r"[a-zA-Z_][a-zA-Z0-9_]*"
 
 
-def load_presets(folder: str) -> dict[str, dict[str, Any]]:
-    """Format presets in a folder, by file name without `.yml`."""
-    return {path.stem: yaml.safe_load(path.read_text("utf-8")) for path in sorted(Path(folder).glob("*.yml"))}
-
-
-def preset_of(source: dict[str, Any], folder: str) -> dict[str, Any] | None:
+def preset_of(source: dict[str, Any], known: dict[str, dict[str, Any]]) -> presets.Preset | None:
     """Preset of a source, by name or written in the source; None where the format is a list of an agent's own stages.
 
     Parameters:
         source: a log source.
-        folder: folder of the format presets.
+        known: all presets by name, see `presets.load`.
     """
     chosen = source["format"]
     if isinstance(chosen, str):
-        return load_presets(folder)[chosen]
-    return chosen if isinstance(chosen, dict) else None
-
-
-def sample_of(source: dict[str, Any], folder: str) -> str:
-    """Format of a source's lines for Python's logging.Formatter; only the message for a source without a preset."""
-    preset = preset_of(source, folder)
-    return str(preset["sample"]) if preset else "%(message)s"
+        return presets.resolved(chosen, known[chosen], known)
+    return presets.resolved("this source", chosen, known) if isinstance(chosen, dict) else None
 
 
 def is_zone(name: Any) -> bool:
@@ -60,41 +37,7 @@ def is_zone(name: Any) -> bool:
     return name == "Local" or name in (zoneinfo.available_timezones() or {name})
 
 
-def groups(pattern: Any) -> set[str]:
-    """Names of the groups of a regular expression (RE2)."""
-    return set(re.findall(r"\(\?P?<(\w+)>", str(pattern or "")))
-
-
-def preset_problems(preset: dict[str, Any]) -> list[str]:
-    """Problems of a format preset that is written in a source."""
-    problems = []
-    if unknown := sorted(set(preset) - set(PRESET_KEYS)):
-        problems.append(f"format: unknown key {', '.join(unknown)}; known are {', '.join(sorted(PRESET_KEYS))}")
-    if missing := [key for key, required in PRESET_KEYS.items() if required and key not in preset]:
-        problems.append(f"format: {', '.join(missing)} is missing")
-    for key in ("entry_start", "pattern", "sample", "path_pattern"):
-        if key in preset and not (isinstance(preset[key], str) and preset[key]):
-            problems.append(f"format: {key} must be a text")
-    for key in ("time_layouts", "labels"):
-        value = preset.get(key, [""])
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value) or not value:
-            problems.append(f"format: {key} must be a list of texts")
-    levels = preset.get("levels", {})
-    if not isinstance(levels, dict) or not all(
-        re.fullmatch(r"[^\"{}]+", f"{key}{value}") for key, value in levels.items()
-    ):
-        problems.append("format: levels must be a mapping of other names to levels, without quotes and braces")
-    if problems:
-        return problems
-    named = groups(preset["pattern"]) | groups(preset.get("path_pattern"))
-    if "time" not in groups(preset["pattern"]):
-        problems.append("format: pattern has no group (?P<time>…)")
-    if absent := sorted(set(preset["labels"]) - named):
-        problems.append(f"format: labels has {', '.join(absent)}, but no group of a pattern has this name")
-    return problems
-
-
-def source_problems(sources: Any, presets: list[str]) -> list[str]:
+def source_problems(sources: Any, known: dict[str, dict[str, Any]]) -> list[str]:
     """Problems of `smolcluster_log_sources`; each text names the entry and the way out."""
     if not isinstance(sources, list) or not sources:
         return [
@@ -116,7 +59,7 @@ def source_problems(sources: Any, presets: list[str]) -> list[str]:
         if not good or not paths:
             problems.append(f"{where}: paths must be a list of absolute paths without unprintable characters")
         problems += [f"{where}: {text}" for text in [*name_of_source_problems(source), *pattern_problems(source)]]
-        problems += [f"{where}: {text}" for text in format_problems(source.get("format"), presets)]
+        problems += [f"{where}: {text}" for text in format_problems(source.get("format"), known)]
         problems += [f"{where}: {text}" for text in folder_problems(source)]
         if not is_zone(zone := source.get("timezone", "Local")):
             problems.append(f"{where}: unknown time zone '{zone}'; use Local or a name such as Asia/Kolkata")
@@ -186,19 +129,19 @@ def source_folders(sources: list[dict[str, Any]]) -> list[dict[str, str]]:
     return list(found.values())
 
 
-def format_problems(chosen: Any, presets: list[str]) -> list[str]:
+def format_problems(chosen: Any, known: dict[str, dict[str, Any]]) -> list[str]:
     """Problems of a source's format: the name of a preset, a preset, or a list of Promtail's stages.
 
     Parameters:
         chosen: the value of `format`.
-        presets: names of the presets.
+        known: all presets by name.
     """
     if isinstance(chosen, str):
-        return [] if chosen in presets else [f"unknown format {chosen}; presets are {', '.join(sorted(presets))}"]
+        if chosen not in known:
+            return [presets.unknown_name(chosen, known)]
+        return presets.problems(known[chosen], known, (chosen,), f"format {chosen}: ")
     if isinstance(chosen, dict):
-        return preset_problems(chosen)
+        return presets.problems(chosen, known)
     if isinstance(chosen, list):
         return promtail_config.stage_problems(chosen)
-    return [
-        f"format must be one of {', '.join(sorted(presets))}, a preset as a mapping, or a list of Promtail's stages"
-    ]
+    return [f"format must be one of {', '.join(sorted(known))}, a preset as a mapping, or a list of Promtail's stages"]

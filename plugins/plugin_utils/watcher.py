@@ -2,52 +2,38 @@
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 """Settings of the program that watches the log files (roles/agent/files/watcher.py), and the paths of its copies.
 
-The agent does not read the paths of a source. It reads copies in a folder of the watcher: `FOLDER/SOURCE/PATH`.
+The agent does not read the paths of a source. It reads a copy in a folder of the watcher: `FOLDER/SOURCE`.
 """
 
 from __future__ import annotations
 
-import re
 import urllib.parse
 from typing import Any
 
-from ansible_collections.smolcluster.logging.plugins.module_utils import globs
 from ansible_collections.smolcluster.logging.plugins.plugin_utils import re2
+from ansible_collections.smolcluster.logging.plugins.plugin_utils.presets import Preset
 
 # Keys of a source that the watcher needs unchanged.
 KEYS = ("name", "paths", "exclude", "follow")
 
 
-def copy_patterns(source: dict[str, Any], folder: str) -> list[str]:
-    """Patterns of the copies of a source's files.
+def copy_path(source: dict[str, Any], folder: str) -> str:
+    """Path of the copy of a source's files; it has no wildcards.
 
     Parameters:
         source: a log source.
         folder: the watcher's folder of copies.
     """
-    found = {}
-    for path in source["paths"]:
-        for pattern in globs.alternatives(path):
-            folders = pattern.strip("/").split("/")[:-1]
-            names = ["**" if name == "**" else escaped(name) for name in folders]
-            found["/".join([folder, urllib.parse.quote(source["name"], safe=""), *names, "*"])] = None
-    return list(found)
+    return f"{folder}/{urllib.parse.quote(source['name'], safe='')}"
 
 
-def escaped(name: str) -> str:
-    """Pattern for a name in the path of a copy: the name itself where it has no wildcards, else `*`."""
-    exact = globs.plain(name)
-    return "*" if exact is None else re.sub(r"([\\*?\[\]{}])", r"\\\1", exact)
-
-
-def path_expression(folder: str, rest: str = ".*") -> str:
-    """Regular expression (RE2) for the path of a copy, with the path of the log itself as the group `filename`.
+def entry_start(preset: Preset) -> str | None:
+    """Expression with which the watcher joins the lines of an entry; None where the agent has to join them.
 
     Parameters:
-        folder: the watcher's folder of copies.
-        rest: expression for the log's path after its first slash.
+        preset: a format preset.
     """
-    return rf"^{re.escape(folder)}/[^/]+(?P<filename>/{rest})$"
+    return re2.to_python(preset.entry_start)
 
 
 def first_lines(stages: list[dict[str, Any]]) -> list[str]:
@@ -62,38 +48,31 @@ def first_lines(stages: list[dict[str, Any]]) -> list[str]:
     return found
 
 
-def with_path(stages: list[dict[str, Any]], folder: str) -> list[dict[str, Any]]:
-    """A user's pipeline stages, with stages added that set the label `filename` to the path of the log itself.
-
-    A multiline stage keeps its state by labels, so the label is changed after the last multiline stage.
-    """
-    at = 1 + max((number for number, stage in enumerate(stages) if first_lines([stage])), default=-1)
-    own = [
-        {"regex": {"expression": path_expression(folder), "source": "filename"}},
-        {"labels": {"filename": ""}},
-    ]
-    return [*stages[:at], *own, *stages[at:]]
-
-
 def settings(
-    sources: list[dict[str, Any]], stages: list[list[dict[str, Any]]], layout: dict[str, Any], port: int, timeout: int
+    sources: list[dict[str, Any]],
+    presets: list[Preset | None],
+    layout: dict[str, Any],
+    port: int,
+    timeout: int,
 ) -> dict[str, Any]:
     """Settings of the watcher.
 
     Parameters:
         sources: log sources.
-        stages: the pipeline stages of each.
+        presets: preset of each source; None where the format is a list of an agent's own stages.
         layout: see module_utils/layout.py.
         port: TCP port of the agent's metrics on 127.0.0.1.
         timeout: seconds that a stop of the agent may take.
     """
     known = []
-    for source, pipeline in zip(sources, stages, strict=True):
-        starts = sorted(set(first_lines(pipeline)))
-        start = re2.to_python(starts[0]) if len(starts) == 1 else None
+    for source, preset in zip(sources, presets, strict=True):
+        starts = {preset.entry_start} if preset else set(first_lines(source["format"]))
+        start = re2.to_python(next(iter(starts))) if len(starts) == 1 else None
         known.append(
             {key: source[key] for key in KEYS if source.get(key)}
             | ({"entry_start": start} if start else {})
+            | ({"join": True} if start and preset else {})
+            | ({"console": True} if start and preset and preset.console else {})
             | ({"unknown_start": True} if starts and not start else {})
         )
     return {

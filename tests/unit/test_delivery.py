@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import random
 import re
@@ -51,7 +52,7 @@ def node(monkeypatch, place):
     """A node whose agent and Loki are stand-ins: Loki shows what is in the files, as the node says."""
     node = SimpleNamespace(
         active_state="running", pid=1, journal="", skew=0.1, delivers=True, follows=True, answers=True, off=0.0,
-        place=place, folder=place / "logs", copy="", unread=0, refused={}, seconds=[], queries=[], on_write=None,
+        place=place, folder=place / "logs", unread=0, refused={}, seconds=[], queries=[], on_write=None,
     )  # fmt: skip
     node.folder.mkdir()
 
@@ -94,12 +95,7 @@ def node(monkeypatch, place):
     def ask(*_, **__):
         if not node.answers:
             raise loki.NoAnswerError("http://127.0.0.1:9080 does not answer: refused")
-        text = ""
-        for path in files() if node.follows else []:
-            label = f'{{path="{node.copy}{path}"}}'
-            text += f"promtail_read_bytes_total{label} 1\n"
-            text += f"promtail_read_lines_total{label} {len(path.read_bytes().splitlines())}\n"
-        return loki.Answer(200, {}, text)
+        return loki.Answer(200, {}, "")
 
     def report(_):
         sizes = {str(path): path.stat().st_size for path in files()} if node.follows else {}
@@ -131,6 +127,7 @@ def node(monkeypatch, place):
             "path": f"{node.folder}/worker-*.log",
             "exclude": "",
             "sample": SAMPLE,
+            "sample_time": "",
             "stages": [],
             "lines": 4,
             "timeout": 10 if node.delivers else 0.6,
@@ -396,10 +393,12 @@ def test_path_of_one_file_is_proven_by_what_the_agent_read_of_it(node):
     assert (node.folder / "train.log").read_text() == '{"step": 1}\n'
 
 
-@pytest.mark.parametrize("copy", ["", "/run/promtail/files/train"])
-def test_counters_are_known_by_the_end_of_the_path(node, copy):
-    node.copy, node.delivers = copy, False
-    assert node.probe(stages=[{"drop": {}}]).run()["proof"] == "counters"
+def test_lines_that_the_agent_did_not_read_prove_nothing(node):
+    node.delivers, node.unread = False, 1
+    result = node.probe(stages=[{"drop": {}}]).run()
+    assert result["proof"] == ""
+    read, size = map(int, re.search(r"has read (\d+) of (\d+) bytes of the file", result["cause"]).groups())
+    assert read == size - 1
 
 
 @pytest.mark.parametrize(
@@ -459,7 +458,7 @@ def test_file_that_the_agent_is_not_given_is_named_with_the_reason(node):
             {"journal": HARMLESS},
             "1 of 1 lines were not found in Loki within 0.6 s. The agent has read",
         ),
-        ({}, "The agent has read 1 of these lines. Its log of this time"),
+        ({}, "bytes of the file. Its log of this time"),
         ({"skew": None}, "this node cannot query Loki: http://192.0.2.10:3100 does not answer"),
     ],
 )
@@ -647,3 +646,12 @@ def test_table_has_a_line_per_path_and_counts_what_was_not_probed():
     assert "its newest line in Loki is 3 s old" in text
     assert "mini2: not reached" in text
     assert lines[-1] == "Paths: 2 proven, 1 not probed, 1 failed"
+
+
+@pytest.mark.parametrize(
+    ("form", "line"), [("", "2026-11-28 13:45:56,789 x"), ("%m%d %H:%M:%S.%f", "1128 13:45:56.789000 x")]
+)
+def test_time_of_the_lines_has_the_form_of_the_preset(form, line):
+    record = logging.LogRecord("verify", logging.INFO, "", 0, "x", None, None)
+    record.created, record.msecs = 1795873556.789, 789.0
+    assert delivery.ZoneFormatter("%(asctime)s %(message)s", "UTC", form).format(record) == line

@@ -30,9 +30,11 @@ class Node:
         self.logs, self.state, self.run = folder / "logs", folder / "state", folder / "run"
         for path in (self.logs, self.state, self.run):
             path.mkdir()
-        self.settings = {"name": "w", "paths": [f"{self.logs}/worker-*.log"], "entry_start": START}
+        self.settings = {"name": "w", "paths": [f"{self.logs}/worker-*.log"], "entry_start": START, "join": True}
+        self.others: list[dict] = []
         self.files: logfiles.LogFiles | None = None
         self.shipped: dict[str, list[str]] = {}
+        self.entries: dict[str, list[str]] = {}
         self.offsets: dict[str, tuple[float | None, int]] = {}
 
     def start(self) -> logfiles.LogFiles:
@@ -43,7 +45,7 @@ class Node:
             self.run / "files",
             self.run / "watch.json",
             self.run / "positions.yaml",
-            [logfiles.Source.of(self.settings)],
+            [logfiles.Source.of(one) for one in (self.settings, *self.others)],
             9,
         )
         return self.files
@@ -57,19 +59,19 @@ class Node:
         """The agent reads the copies, and saves how far."""
         saved = {}
         # Other than tmpfs, this file system gives an inode to the next file; Promtail keeps the old one open meanwhile.
-        begun = {str(log.copy): log.begun for source in self.files.sources for log in source.logs.values()}
-        for copy in sorted((self.run / "files").rglob("*")):
-            if copy.is_file():
-                known, offset = self.offsets.get(str(copy), (None, 0))
-                offset = offset if known == begun.get(str(copy)) and offset <= copy.stat().st_size else 0
-                with copy.open("rb") as file:
-                    file.seek(offset)
-                    text = file.read()
-                assert text.endswith(b"\n") or not text
-                log = str(copy).removeprefix(f"{self.run}/files/w")
-                self.shipped.setdefault(log, []).extend(text.decode("utf-8", "replace").splitlines())
-                self.offsets[str(copy)] = (begun.get(str(copy)), offset + len(text))
-                saved[str(copy)] = str(offset + len(text))
+        begun = {str(source.copy.path): source.copy.begun for source in self.files.sources}
+        for copy in sorted((self.run / "files").iterdir()):
+            known, offset = self.offsets.get(str(copy), (None, 0))
+            offset = offset if known == begun[str(copy)] and offset <= copy.stat().st_size else 0
+            with copy.open("rb") as file:
+                file.seek(offset)
+                data = file.read()
+            assert data.endswith(b"\n") or not data
+            for path, entry in read_records(data):
+                self.entries.setdefault(path, []).append(entry)
+                self.shipped.setdefault(path, []).extend(entry.split("\n"))
+            self.offsets[str(copy)] = (begun[str(copy)], offset + len(data))
+            saved[str(copy)] = str(offset + len(data))
         positions.replace(self.run / "positions.yaml", json.dumps({"positions": saved}))
         self.files.feed(all_logs=True)
 
@@ -88,9 +90,19 @@ class Node:
         return {Path(path).name: why for path, why in self.files.refused.items()}
 
 
+def read_records(data: bytes) -> list[tuple[str, str]]:
+    """Path and entry of each record, as an agent reads them."""
+    found = [line.split(b"\t", 1) for line in data.split(b"\n")[:-1]]
+    return [
+        (path.decode(), entry.replace(b"\x1en", b"\n").replace(b"\x1ee", b"\x1e").decode("utf-8", "replace"))
+        for path, entry in found
+    ]
+
+
 @pytest.fixture
-def node(tmp_path) -> Node:
-    """A node without logs."""
+def node(tmp_path, monkeypatch) -> Node:
+    """A node without logs, on which the last entry of a log is complete at once."""
+    monkeypatch.setattr(logfiles, "SILENCE", 0)
     return Node(tmp_path)
 
 
@@ -324,34 +336,53 @@ def test_file_that_was_replaced_meanwhile_is_another_one(node):
 
 def test_full_copy_waits_for_the_agent_and_is_begun_anew(node, monkeypatch):
     monkeypatch.setattr(logfiles, "LARGEST", 20_000)
-    monkeypatch.setattr(logfiles, "CHUNK", 4_000)
+    monkeypatch.setattr(logfiles, "TURN", 2_000)
     monkeypatch.setattr(logfiles, "ROLL", 10_000)
     monkeypatch.setattr(logfiles, "STALE", 0.3)  # the copies have equal lengths
     write(node.logs / "worker-0.log", lines(2000))
     node.start()
     for _ in range(5):
         node.feed()
-    (log,) = node.files.sources[0].logs.values()
-    assert log.written < 20_000 + 4_000
+    copy = node.files.sources[0].copy
+    assert copy.written < 20_000 + 8_000
     end = time.monotonic() + 20
     while len(node.shipped.get(str(node.logs / "worker-0.log"), [])) < 2000 and time.monotonic() < end:
         node.read()
         node.feed()
     assert node.pass_on()["worker-0.log"] == lines(2000)
-    assert log.consumed <= log.written < 24_000
+    assert copy.consumed <= copy.written < 28_000
 
 
 def test_all_copies_together_have_a_limit(node, monkeypatch):
-    monkeypatch.setattr(logfiles, "WAITING", 30_000)
-    monkeypatch.setattr(logfiles, "CHUNK", 4_000)
-    for number in range(20):
-        write(node.logs / f"worker-{number}.log", lines(200))
+    monkeypatch.setattr(logfiles, "HELD", 60_000)
+    monkeypatch.setattr(logfiles, "TURN", 2_000)
+    monkeypatch.setattr(logfiles.Copy, "roll", at_once)
+    node.others = [{"name": f"o{number}", "paths": [f"{node.logs}/other{number}-*.log"]} for number in range(5)]
+    for number in range(5):
+        write(node.logs / f"other{number}-.log", lines(400))
     node.start()
     node.feed()
-    logs = node.files.sources[0].logs.values()
-    assert sum(log.written for log in logs) <= 30_000 + 4_000
-    assert all(found == lines(200) for found in node.pass_on().values())
-    assert len(node.shipped) == 20
+    assert 50_000 < sum(source.copy.written for source in node.files.sources) <= 60_000 + 8_000
+    assert node.pass_on() == {f"other{number}-.log": lines(400) for number in range(5)}
+
+
+def test_log_with_a_backlog_does_not_delay_the_others(node, monkeypatch):
+    """The agent gets no more than it can read in a moment, and every log has its turn in that"""
+    monkeypatch.setattr(logfiles, "AHEAD", 200_000)
+    monkeypatch.setattr(logfiles, "TURN", 10_000)
+    write(node.logs / "worker-0.log", lines(20_000))
+    node.start()
+    node.feed()
+    copy = node.files.sources[0].copy
+    assert copy.written - copy.consumed < 200_000 + 20_000
+    for number in range(1, 4):
+        write(node.logs / f"worker-{number}.log", lines(1, number))
+    node.feed()
+    for _ in range(3):  # what is in the copy, what followed before the new files were found, what they have
+        node.read()
+    assert [len(node.shipped[str(node.logs / f"worker-{number}.log")]) for number in range(1, 4)] == [1, 1, 1]
+    assert len(node.shipped[str(node.logs / "worker-0.log")]) < 20_000
+    assert node.pass_on()["worker-0.log"] == lines(20_000)
 
 
 @pytest.mark.parametrize("kind", ["hole", "frames", "text"])
@@ -426,6 +457,102 @@ def test_what_is_no_file_is_named(node):
     }
 
 
+TRACEBACK = ["2026-11-25 ERROR", "Traceback:", "", "  File x", "ValueError"]
+
+
+def test_lines_of_an_entry_are_one_record(node):
+    write(node.logs / "worker-0.log", [*lines(1), *TRACEBACK, *lines(1, 1)])
+    node.start()
+    node.pass_on()
+    assert node.entries[str(node.logs / "worker-0.log")] == [*lines(1), "\n".join(TRACEBACK), *lines(1, 1)]
+    node.settings["join"] = False
+    node.entries.clear()
+    (node.state / "files.json").unlink()
+    node.start()
+    node.pass_on()
+    assert node.entries[str(node.logs / "worker-0.log")] == [*lines(1), *TRACEBACK, *lines(1, 1)]
+
+
+def test_last_entry_waits_for_further_lines(node, monkeypatch):
+    monkeypatch.setattr(logfiles, "SILENCE", 0.3)
+    log = node.logs / "worker-0.log"
+    write(log, [*lines(1), *TRACEBACK[:2]])
+    node.start()
+    for more in TRACEBACK[2:]:
+        assert node.pass_on() == {"worker-0.log": lines(1)}
+        write(log, [more])
+    assert node.pass_on() == {"worker-0.log": lines(1)}
+    with log.open("a") as file:
+        file.write("a line without its end does not count")
+    time.sleep(0.3)
+    assert node.pass_on() == {"worker-0.log": [*lines(1), *TRACEBACK]}
+    assert node.entries[str(log)][1] == "\n".join(TRACEBACK)
+    # The next start begins with what was not copied, and the last entry of a rotated file waits no longer.
+    write(log, ["", *TRACEBACK])
+    node.feed()
+    node.files.end(clean=True)
+    log.rename(f"{log}.1")
+    write(log, lines(1, 1))
+    node.shipped, node.entries = {}, {}
+    node.start()
+    node.pass_on()
+    time.sleep(0.35)
+    node.pass_on()
+    time.sleep(0.35)
+    node.pass_on()
+    assert node.entries[str(log)] == [
+        "a line without its end does not count", "\n".join(TRACEBACK), *lines(1, 1),
+    ]  # fmt: skip
+
+
+def test_lines_before_the_first_entry_are_records_of_their_own(node):
+    write(node.logs / "worker-0.log", ["a", "b", "c"])
+    node.start()
+    node.pass_on()
+    write(node.logs / "worker-0.log", ["d", *TRACEBACK])
+    node.pass_on()
+    assert node.entries[str(node.logs / "worker-0.log")] == ["a", "b", "c", "d", "\n".join(TRACEBACK)]
+
+
+def test_entry_has_a_largest_number_of_lines_and_a_largest_size(node, monkeypatch):
+    monkeypatch.setattr(logfiles, "TURN", 4_000)
+    monkeypatch.setattr(logfiles, "CHUNK", 10_000)
+    many = [TRACEBACK[0], *(f"{number:>3}" for number in range(1500)), *lines(1)]
+    large = [TRACEBACK[0], *("x" * 99 for number in range(150)), *lines(1, 1)]
+    write(node.logs / "worker-0.log", many)
+    write(node.logs / "worker-1.log", large)
+    node.start()
+    assert node.pass_on() == {"worker-0.log": many, "worker-1.log": large}
+    sizes = [[entry.count("\n") + 1 for entry in entries] for _path, entries in sorted(node.entries.items())]
+    assert sizes == [[1000, 501, 1], [100, 51, 1]]
+
+
+def test_long_name_does_not_multiply_the_memory_that_is_needed(node, monkeypatch):
+    monkeypatch.setattr(logfiles, "NAMES", 100 * 100)
+    put = logfiles.Copy.put
+    sizes = []
+    monkeypatch.setattr(
+        logfiles.Copy, "put", lambda copy, found, *of: sizes.append(len(found)) or put(copy, found, *of)
+    )
+    log = node.logs / f"worker-{'x' * 200}.log"
+    text = [*lines(1), *([""] * 5000), *lines(3, 1)]
+    write(log, text)
+    for join in (True, False):
+        node.settings["join"], node.shipped = join, {}
+        node.start()
+        assert list(node.pass_on().values()) == [text]
+        (node.state / "files.json").unlink()
+    assert max(sizes) <= 100
+
+
+def test_terminal_output_is_joined_as_it_was_shown(node):
+    log = node.logs / "worker-0.log"
+    write(log, [f"\x1b[32m{lines(1)[0]}\x1b[0m", "  1%\r 50%\r100%", "dos\r", "\x1b]0;title\x07x\x9b"])
+    node.start()
+    node.pass_on()
+    assert node.entries[str(log)] == ["\n".join([*lines(1), "100%", "dos\r", "x\x9b"])]
+
+
 def test_no_space_for_a_copy_leaves_no_half_line(node, monkeypatch):
     write(node.logs / "worker-0.log", lines(5))
     node.start()
@@ -443,7 +570,7 @@ def test_no_space_for_a_copy_leaves_no_half_line(node, monkeypatch):
     assert node.pass_on() == {"worker-0.log": lines(5)}
 
 
-def test_delivered_files_are_closed_and_silent_copies_removed(node, monkeypatch):
+def test_delivered_files_are_closed(node, monkeypatch):
     log = node.logs / "worker-0.log"
     write(log, lines(5))
     node.start()
@@ -455,13 +582,12 @@ def test_delivered_files_are_closed_and_silent_copies_removed(node, monkeypatch)
     (node.logs / "worker-gone.log").unlink()
     node.feed()
     monkeypatch.setattr(node.files, "_repeated", lambda: 0.0)
-    for name in ("QUIET", "PARKED", "ASKED"):
+    for name in ("QUIET", "ASKED"):
         monkeypatch.setattr(logfiles, name, 0)
     for _ in range(3):
         node.files.retire()
     (source,) = node.files.sources
     assert [len(one.generations) for one in source.logs.values()] == [1]
-    assert [path for path in (node.run / "files").rglob("*") if path.is_file()] == []
     # What is written on in the rotated file, and in the log, is shipped once.
     write(node.logs / "worker-0.log.1", lines(1, 10))
     write(log, lines(1, 11))
@@ -536,7 +662,7 @@ def test_line_without_an_end_is_searched_in_parts(node, monkeypatch):
     write(node.logs / "worker-1.log", ["1"])
     node.start()
     node.files.feed(all_logs=True)
-    assert node.files.sources[0].logs[str(node.logs / "worker-0.log")].written == 0
+    assert [file.fed for file in node.files.sources[0].logs[str(node.logs / "worker-0.log")].generations] == [0]
     for _ in range(5):
         assert node.files.feed(all_logs=False)
     assert node.pass_on() == {"worker-0.log": ["x" * (5 << 20), "2026-"], "worker-1.log": ["1"]}
@@ -723,15 +849,15 @@ def test_device_whose_number_has_changed(node):
 
 
 def test_copies_that_are_read_make_room(node, monkeypatch):
-    monkeypatch.setattr(logfiles, "WAITING", 1 << 20)
+    monkeypatch.setattr(logfiles, "HELD", 1 << 20)
     for number in range(20):
         write(node.logs / f"worker-{number}.log", ["x" * 99] * 2000)
     node.start()
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while time.monotonic() < end:
         node.feed()
         node.read()
-        held = sum(log.written for log in node.files.sources[0].logs.values())
+        held = node.files.sources[0].copy.written
         if held <= 1 << 20 and sum(map(len, node.shipped.values())) == 20 * 2000:
             break
         time.sleep(0.05)
@@ -739,14 +865,18 @@ def test_copies_that_are_read_make_room(node, monkeypatch):
     assert {name: len(lines) for name, lines in node.pass_on().items()} == {f"worker-{n}.log": 2000 for n in range(20)}
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_any_sequence_of_what_programs_and_services_do(node, monkeypatch, seed):
+@pytest.mark.parametrize("join", [True, False])
+@pytest.mark.parametrize("seed", range(8))
+def test_any_sequence_of_what_programs_and_services_do(node, monkeypatch, seed, join):
     """Every line that was there at two looks arrives, in the order of its file, and once where all stops were clean"""
     monkeypatch.setattr(logfiles, "UNFINISHED", 0)
     monkeypatch.setattr(logfiles, "LARGEST", 4 << 10)
-    monkeypatch.setattr(logfiles, "WAITING", 8 << 10)
+    monkeypatch.setattr(logfiles, "AHEAD", 3 << 10)
+    monkeypatch.setattr(logfiles, "STALE", 0)  # two copies can have the same length
+    monkeypatch.setattr(logfiles, "TURN", 700)
     monkeypatch.setattr(positions, "REWIND", 500)
-    monkeypatch.setattr(logfiles.Log, "roll", at_once)
+    monkeypatch.setattr(logfiles.Copy, "roll", at_once)
+    node.settings["join"] = join
     print(f"seed {seed}")
     chance, written, number, clean_only = random.Random(seed), {}, 0, seed % 2 == 0  # noqa: S311
     logs = [node.logs / f"worker-{name}.log" for name in "ab"]
@@ -757,6 +887,7 @@ def test_any_sequence_of_what_programs_and_services_do(node, monkeypatch, seed):
         if what == "append":
             count = chance.choice([1, 5, 40])
             text = [f"2026-{path.name[7]}-{number + n:06d} {'x' * chance.randrange(60)}" for n in range(count)]
+            text[1:1] = [f"  of {number} {n}\x1e\x1b[0m" for n in range(chance.choice([0, 0, 3]))]
             number += count
             write(path, text)
             written.setdefault(path.name, []).extend(text)
@@ -788,14 +919,15 @@ def test_any_sequence_of_what_programs_and_services_do(node, monkeypatch, seed):
     shipped = {name: lines for name, lines in node.pass_on().items() if lines}
     for name, lines in written.items():
         once = list(dict.fromkeys(shipped[name]))
+        lines = [line.removesuffix("\x1b[0m") for line in lines] if join else lines
         assert once == lines, f"{set(lines) - set(once)} of {name} is missing, or the order is another one"
         assert not clean_only or shipped[name] == lines
 
 
-def at_once(log: logfiles.Log, _now: float, _largest: int) -> None:
+def at_once(copy: logfiles.Copy, _now: float, _largest: int) -> None:
     """Roll as soon as the agent has read all: this one sees a new copy at once."""
-    if log.handle is not None and log.written and log.consumed == log.written:
-        log._open()
+    if copy.handle is not None and copy.written and copy.consumed == copy.written:
+        copy.open()
 
 
 def test_inode_of_an_empty_file_says_nothing_about_the_next_one(node):
@@ -878,9 +1010,8 @@ def test_account_that_swaps_all_the_time_gets_nothing_and_stops_nothing(node, tm
     assert "own" in shipped
     assert "SECRET" not in shipped
     files = [file for log in node.files.sources[0].logs.values() for file in log.generations]
-    copies = [log for log in node.files.sources[0].logs.values() if log.handle is not None]
     opened = [path for path in map(target, os.listdir("/dev/fd")) if path.startswith(str(tmp_path))]
-    assert len(opened) == len(files) + len(copies)
+    assert len(opened) == len(files) + len(node.files.sources)
 
 
 def target(number: str) -> str:

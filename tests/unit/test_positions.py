@@ -72,6 +72,13 @@ def test_line_longer_than_all_that_is_gone_back_is_read_whole(tmp_path):
     assert back(path, path.stat().st_size)[0] == 0
 
 
+def test_large_entries_count_one_for_each_stage(tmp_path):
+    path = tmp_path / "large.log"
+    path.write_text(("2026-11-23 10:00:00,000 | INFO | rank:0 | " + "x" * 100_000 + "\n") * 50)
+    offset, _ = back(path, path.stat().st_size)
+    assert offset == path.stat().st_size * (50 - positions.STAGES) // 50
+
+
 def test_line_that_is_no_utf_8_is_none_the_less_read(tmp_path):
     path = tmp_path / "latin.log"
     path.write_bytes(b"2026-11-23 caf\xe9\n\xe9\xe9\n" * 40_000)

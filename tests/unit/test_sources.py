@@ -6,12 +6,14 @@ import re
 from pathlib import Path
 
 import pytest
+import records
 import yaml
 from ansible_collections.smolcluster.logging.plugins.filter.promtail_scrape_configs import scrape_configs
-from ansible_collections.smolcluster.logging.plugins.plugin_utils import agent_checks, promtail_config, sources, watcher
+from ansible_collections.smolcluster.logging.plugins.filter.watcher_settings import settings
+from ansible_collections.smolcluster.logging.plugins.plugin_utils import agent_checks, presets, promtail_config, sources
 
 ROOT = Path(__file__).resolve().parents[2]
-FORMATS = str(ROOT / "roles/agent/vars/formats")
+FORMATS = [str(ROOT / "roles/agent/vars/formats"), ""]
 SOURCE = {"name": "train", "paths": ["/srv/a-*.log", "/srv/b.log"], "format": "smolcluster", "labels": {"job": "train"}}
 SETTINGS = {
     "sources": [SOURCE],
@@ -74,52 +76,60 @@ def configs(**source) -> list[dict]:
     return scrape_configs([SOURCE | source], FORMATS, "mini1", "Asia/Kolkata", COPIES)
 
 
-def test_a_source_becomes_one_scrape_config_with_a_target_per_folder_of_copies():
-    (config,) = configs(paths=["/srv/a-*.log", "/srv/b.log", "/srv/{x,y}/[z]*/**/c.log"], name="a/b c")
-    assert config["job_name"] == "a/b c"
+def test_a_source_becomes_one_scrape_config_that_reads_one_copy():
+    (config,) = configs(paths=["/srv/a-*.log", "/srv/b.log"], name="a/b *")
+    assert config["job_name"] == "a/b *"
     assert [target["labels"] for target in config["static_configs"]] == [
-        {"job": "train", "node": "mini1", "__path__": f"{COPIES}/a%2Fb%20c/srv{rest}/*"}
-        for rest in ("", "/x/*/**", "/y/*/**")
+        {"job": "train", "node": "mini1", "__path__": f"{COPIES}/a%2Fb%20%2A"}
     ]
     stages = {next(iter(stage)): stage for stage in config["pipeline_stages"]}
     assert stages["timestamp"]["timestamp"]["location"] == "Asia/Kolkata"
-    assert set(stages["labels"]["labels"]) == {"filename", "host", "level", "rank"}
+    assert set(stages["labels"]["labels"]) == {"host", "level", "rank"}
+    wrong = re.search(r'level!~"(.*)"\}', stages["match"]["match"]["selector"])[1]
+    assert [bool(re.fullmatch(wrong, level)) for level in ("INFO", "info", "WARN")] == [True, False, False]
 
 
-def test_literal_wildcards_of_a_folder_are_literal_for_the_copies():
-    (config,) = configs(paths=["/srv/\\[a\\]/x.log"])
-    assert config["static_configs"][0]["labels"]["__path__"] == f"{COPIES}/train/srv/\\[a\\]/*"
+def test_record_is_taken_apart_before_all_other_stages():
+    own = [{"multiline": {"firstline": "^x"}}, {"regex": {"expression": "(?P<level>x)"}}]
+    for stages in (configs()[0]["pipeline_stages"], configs(format=own)[0]["pipeline_stages"]):
+        assert [next(iter(stage)) for stage in stages[:4]] == ["regex", "output", "replace", "labels"]
+    assert stages[4:] == own
+    path, entry = "/srv/worker 1.log", b"a\tb\nc \x1e d\xff"
+    record = records.record(path.encode(), entry).decode("latin-1").removesuffix("\n")
+    match = re.match(stages[0]["regex"]["expression"], record)
+    assert match["filename"] == path
+    escape = re.compile(stages[2]["replace"]["expression"])
+    entry_of_agent = escape.sub(lambda one: {"\x1en": "\n", "\x1ee": "\x1e"}[one[1]], match["entry"])
+    assert entry_of_agent.encode("latin-1") == entry
 
 
 @pytest.mark.parametrize(
     ("path", "host"), [("/srv/worker-1.log", "worker-1"), ("/a b/x", "x"), ("/srv/a.log.1", "a.log.1"), ("/x.log", "x")]
 )
-def test_name_of_the_log_comes_from_the_path_of_its_copy(path, host):
-    stages = configs()[0]["pipeline_stages"]
-    found = [stage["regex"] for stage in stages if stage.get("regex", {}).get("source") == "filename"]
-    match = re.match(found[0]["expression"], f"{COPIES}/train{path}")
-    assert (match["filename"], match["host"]) == (path, host)
+def test_host_comes_from_the_path_of_the_log(path, host):
+    expression = configs()[0]["pipeline_stages"][0]["regex"]["expression"]
+    match = re.match(expression, f"{path}\tx/y.log\tz")
+    assert (match["filename"], match["host"], match["entry"]) == (path, host, "x/y.log\tz")
 
 
-def test_inline_stages_get_the_name_of_the_log_behind_the_last_joining():
-    join, own = {"multiline": {"firstline": "^x"}}, {"regex": {"expression": "(?P<level>x)"}}
-    names = [
-        [next(iter(stage)) for stage in configs(format=stages)[0]["pipeline_stages"]] for stages in ([own], [join, own])
-    ]
-    assert names == [["regex", "labels", "regex"], ["multiline", "regex", "labels", "regex"]]
+def test_promtail_joins_lines_where_python_cannot():
+    by_watcher = configs(format=PRESET)[0]["pipeline_stages"]
+    by_agent = configs(format=PRESET | {"entry_start": r"^\pL"})[0]["pipeline_stages"]
+    names = [[next(iter(stage)) for stage in stages] for stages in (by_watcher, by_agent)]
+    assert names[1] == [*names[0][:4], "decolorize", "replace", "multiline", *names[0][4:]]
+    assert by_agent[6]["multiline"]["firstline"] == r"^\pL"
 
 
 def told(**source) -> dict:
     """Settings of the watcher for the source above with some of it changed."""
-    sources = [SOURCE | source]
-    stages = [config["pipeline_stages"] for config in scrape_configs(sources, FORMATS, "mini1", "Local", COPIES)]
-    return watcher.settings(sources, stages, LAYOUT, 9080, 2)["sources"][0]
+    return settings([SOURCE | source], FORMATS, LAYOUT, 9080, 2)["sources"][0]
 
 
 def test_watcher_is_told_what_is_excluded_and_followed():
     found = told(exclude="/srv/*.gz", follow=["/mnt/logs"])
     assert (found["exclude"], found["follow"], found["paths"]) == ("/srv/*.gz", ["/mnt/logs"], SOURCE["paths"])
-    assert set(told()) == {"name", "paths", "entry_start"}
+    assert set(told()) == {"name", "paths", "entry_start", "join"}
+    assert set(told(format=PRESET | {"entry_start": r"^\pL"})) == {"name", "paths", "unknown_start"}
 
 
 @pytest.mark.parametrize(
@@ -134,7 +144,7 @@ def test_watcher_is_told_what_is_excluded_and_followed():
 )
 def test_watcher_is_told_where_an_entry_begins(stages, start):
     found = told(format=stages)
-    assert {key: found[key] for key in ("entry_start", "unknown_start") if key in found} == start
+    assert {key: found[key] for key in ("entry_start", "unknown_start", "join") if key in found} == start
 
 
 @pytest.mark.parametrize(
@@ -155,18 +165,6 @@ def test_what_the_watcher_cannot_use_is_refused(change, words):
     assert words in "\n".join(problems(sources=[SOURCE | change]))
 
 
-@pytest.mark.parametrize("name", sorted(sources.load_presets(FORMATS)))
-def test_sample_of_every_preset_matches_its_own_patterns(name):
-    preset = sources.load_presets(FORMATS)[name]
-    words = {"asctime": "2026-04-06 12:34:56,789", "levelname": "WARN", "message": "hello"}
-    line = preset["sample"] % words
-    assert re.search(preset["entry_start"], line)
-    found = re.search(preset["pattern"], line).groupdict()
-    assert found["time"] == words["asctime"]
-    assert found["level"] == "WARN"
-    assert set(preset["labels"]) <= set(found)
-
-
 def test_level_words_become_one_template():
     assert promtail_config.level_template({"WARN": "WARNING"}) == (
         '{{ $level := ToUpper .Value }}{{ if eq $level "WARN" }}WARNING{{ else }}{{ $level }}{{ end }}'
@@ -184,8 +182,9 @@ def test_level_words_become_one_template():
         ([SOURCE | {"paths": []}], "list of absolute paths"),
         ([SOURCE | {"paths": ["a.log"]}], "list of absolute paths"),
         ([SOURCE | {"paths": "/a.log"}], "list of absolute paths"),
-        ([SOURCE | {"format": "glog"}], "unknown format glog; presets are smolcluster"),
-        ([SOURCE | {"format": None}], "format must be one of smolcluster"),
+        ([SOURCE | {"format": "zzz"}], "unknown format zzz; presets are accelerate, auto"),
+        ([SOURCE | {"format": "logurru"}], "unknown format logurru; did you mean loguru"),
+        ([SOURCE | {"format": None}], "format must be one of accelerate, auto"),
         ([SOURCE | {"format": [{"regexp": {}}]}], "unknown stage {'regexp': {}}"),
         ([SOURCE | {"format": ["regex"]}], "unknown stage regex"),
         ([SOURCE | {"labels": {"my-job": "x"}}], "labels must be a mapping"),
@@ -293,37 +292,20 @@ def test_preset_in_a_source_is_used_as_one_by_name():
     assert problems(sources=[SOURCE | {"format": PRESET}]) == []
     (config,) = configs(format=PRESET)
     stages = {name: options for stage in config["pipeline_stages"] for name, options in stage.items()}
-    assert stages["multiline"]["firstline"] == PRESET["entry_start"]
-    assert stages["labels"] == {"filename": "", "host": "", "level": "", "rank": ""}
+    assert stages["labels"] == {"host": "", "level": "", "rank": ""}
+    assert told(format=PRESET)["entry_start"] == PRESET["entry_start"]
 
 
-@pytest.mark.parametrize(
-    ("changed", "problem"),
-    [
-        ({"patern": "x"}, "format: unknown key patern; known are entry_start, labels, levels, path_pattern, pattern"),
-        ({"sample": None}, "format: sample must be a text"),
-        ({"labels": "level"}, "format: labels must be a list of texts"),
-        ({"time_layouts": []}, "format: time_layouts must be a list of texts"),
-        ({"labels": ["level", "step"]}, "format: labels has step, but no group of a pattern has this name"),
-        ({"pattern": r"^(?P<level>\w+)"}, "format: pattern has no group (?P<time>…)"),
-        ({"levels": {'a"b': "INFO"}}, "format: levels must be a mapping of other names to levels, without"),
-        ({"levels": ["INFO"]}, "format: levels must be a mapping"),
-    ],
-)
-def test_preset_with_a_fault_is_refused_by_key_and_source(changed, problem):
-    (found, *_) = problems(sources=[SOURCE | {"format": PRESET | changed}])
-    assert found.startswith(f"log source train: {problem}")
+def test_problem_of_a_preset_has_the_name_of_the_source():
+    (found,) = problems(sources=[SOURCE | {"format": PRESET | {"patern": "x"}}])
+    assert found.startswith(
+        "log source train: format: unknown key patern (did you mean pattern?); known are also, altern"
+    )
 
 
-@pytest.mark.parametrize("key", ["entry_start", "pattern", "time_layouts", "sample", "labels"])
-def test_missing_key_of_a_preset_is_named(key):
-    preset = {name: value for name, value in PRESET.items() if name != key}
-    assert problems(sources=[SOURCE | {"format": preset}]) == [f"log source train: format: {key} is missing"]
-
-
-def test_presets_of_the_role_keep_the_contract():
-    for name, preset in sources.load_presets(FORMATS).items():
-        assert sources.preset_problems(preset) == [], name
+def test_folder_of_presets_that_does_not_exist_is_told():
+    (found,) = agent_checks.problems(SETTINGS, [FORMATS[0], "/no/such/folder"], NODE)
+    assert found == "the folder of presets /no/such/folder does not exist"
 
 
 def test_source_can_have_a_time_zone_of_its_own():
@@ -341,6 +323,6 @@ def test_source_can_have_a_time_zone_of_its_own():
 def test_page_describes_every_key_of_sources_and_presets():
     page = (ROOT / "docs/sources.md").read_text()
     described = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", page, re.MULTILINE))))
-    assert described - {"smolcluster"} == sources.SOURCE_KEYS | set(sources.PRESET_KEYS)
+    assert described == sources.SOURCE_KEYS | presets.PRESET_KEYS
     spec = yaml.safe_load((ROOT / "roles/promtail/meta/argument_specs.yml").read_text())["argument_specs"]["main"]
     assert set(spec["options"]["promtail_sources"]["options"]) == sources.SOURCE_KEYS

@@ -31,7 +31,7 @@ def start(tmp_path):
             "port": 9,
             "timeout": seconds,
             "folders": [],
-            "sources": [{"name": "w", "paths": [f"{logs}/worker-*.log"], "entry_start": "^2026"}],
+            "sources": [{"name": "w", "paths": [f"{logs}/worker-*.log"], "entry_start": "^2026", "join": True}],
         }
         (tmp_path / "settings.json").write_text(json.dumps(settings))
         command = [sys.executable, "-B", PROGRAM, tmp_path, tmp_path / "settings.json", "sh", "-c", script]
@@ -51,7 +51,7 @@ def state(folder: Path) -> dict:
 
 
 READS = """
-for f in $(find "$FOLDER/files" -type f); do printf 'positions:\\n  %s: "9"\\n' $f > "$FOLDER/positions.yaml"; done
+for f in "$FOLDER"/files/*; do printf 'positions:\\n  %s: "%d"\\n' $f $(wc -c < $f) > "$FOLDER/positions.yaml"; done
 """
 
 
@@ -95,15 +95,19 @@ def test_stop_that_is_asked_for_twice_takes_no_longer(start):
 def test_new_lines_are_copied_and_reported_while_the_agent_runs(start, tmp_path):
     process = start("trap 'exit 0' TERM; echo up; while :; do sleep 0.05; done")
     assert process.stdout.readline() == "up\n"
-    copy = next((tmp_path / "files").rglob("worker-0.log"))
-    assert copy.read_text() == "2026 one\n2026 two\n"
+    copy, path = tmp_path / "files/w", tmp_path / "logs/worker-0.log"
+    assert copy.read_text() == f"{path}\t2026 one\n"  # the last entry may get more lines
     with (tmp_path / "logs/worker-0.log").open("a") as file:
         file.write("2026 three\n")
     (tmp_path / "logs/worker-1.log").write_text("2026 other\n")
     end = time.monotonic() + 10
-    while len(list((tmp_path / "files").rglob("*.log"))) < 2 and time.monotonic() < end:
+    while copy.read_text().count("\n") < 4 and time.monotonic() < end:
         time.sleep(0.05)
-    assert copy.read_text().endswith("2026 three\n")
+    expected = [
+        *(f"{path}\t2026 {word}" for word in ("one", "two", "three")),
+        f"{tmp_path}/logs/worker-1.log\t2026 other",
+    ]
+    assert sorted(copy.read_text().splitlines()) == sorted(expected)
     while not (tmp_path / "watch.json").exists() and time.monotonic() < end:
         time.sleep(0.05)
     assert set(json.loads((tmp_path / "watch.json").read_text())) == {

@@ -73,11 +73,3 @@ class Agent(Protocol):
 
     def counters(self, metrics: Metrics) -> Counters:
         """Counters of the agent since its start."""
-
-    def read_lines(self, metrics: Metrics, path: str) -> int | None:
-        """Lines of a log that the agent has read; None when it has not opened the log.
-
-        Parameters:
-            metrics: its metrics.
-            path: path of the log.
-        """

@@ -87,16 +87,3 @@ def counters(metrics: Metrics) -> Counters:
         dropped={reason: int(lines) for reason, lines in dropped.items() if lines},
         truncated=int(metrics.total("promtail_mutated_entries_total")),
     )
-
-
-def read_lines(metrics: Metrics, path: str) -> int | None:
-    """Lines of a log that the agent has read; None when it has not opened the log.
-
-    Parameters:
-        metrics: its metrics; their label `path` is the path of a copy, which ends with the path of the log.
-        path: path of the log.
-    """
-    if not any(label.endswith(path) for label in metrics.by("promtail_read_bytes_total", "path")):
-        return None
-    found = metrics.by("promtail_read_lines_total", "path")
-    return int(sum(lines for label, lines in found.items() if label.endswith(path)))

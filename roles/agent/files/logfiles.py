@@ -1,11 +1,13 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Find and open the log files of all sources, and copy them line by line into our own files, which the agent reads.
+"""Find and open the log files of all sources, and copy their entries into our own files, which the agent reads.
 
-A copy is replaced by a new one when the agent has read it, and is not larger than `LARGEST`; further lines stay in the
-log until then. The generations of a rotated log follow one another in one copy, the oldest first, because Loki refuses
-lines that are more than an hour older than the newest line of their stream. An open log can still be read after it was
-renamed or removed.
+All logs of a source have one copy, so that a thousand old files cost the agent nothing; records.py has its format. The
+logs are copied in turns, and only as far as `AHEAD` of the agent; further lines stay in the logs, so one with a large
+backlog does not delay the others. A copy is replaced by a new one when the agent has read it.
+
+The generations of a rotated log follow one another, the oldest first, because Loki refuses lines that are more than an
+hour older than the newest line of their stream. An open log can still be read after it was renamed or removed.
 
 A log file is recognised by its device, inode and first bytes.
 """
@@ -23,22 +25,32 @@ import sys
 import time
 import urllib.parse
 import urllib.request
+from array import array
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 
 import globs
 import positions
+import records
+from entries import Entries, shown
 from safe_open import RefusedError, open_log, printable, resolve, within
 
 STATE, STARTED = "files.json", "started.json"
 HEAD = 1024  # first bytes of a file that identify it
-CHUNK = 256 << 10  # bytes that are copied at a time
+TURN = 64 << 10  # bytes of a log that are copied before it is the turn of the next log
+CHUNK = (
+    256 << 10
+)  # bytes that are read at a time where an entry is larger than a turn; no joined entry is larger than this
+NAMES = 1 << 20  # bytes that the names of the log may take in the records of one turn
+AHEAD = 4 << 20  # bytes of a copy that the agent has not read yet, at most; it saves its position twice a second
 LARGEST = 32 << 20  # largest size of a copy in bytes
-WAITING = 48 << 20  # largest number of bytes in all copies that the agent has not read yet
+HELD = 48 << 20  # largest size of all copies together
 SPARE = 32  # file descriptors that logs and copies must leave free: without any, folders would look empty
 ROLL = 1 << 20  # size in bytes at which a copy that was read completely is replaced by a new one
 LONGEST_LINE = 8 << 20  # bytes; the agent needs several times a line's size to read it
@@ -46,7 +58,9 @@ SEARCHED = 64 << 20  # bytes of a file that are searched for the end of a line b
 KEPT = 64 << 10  # bytes at the end of a longer line that are shipped
 UNFINISHED = 5.0  # seconds after which the last line of a rotated log is shipped without a line feed
 LIVELY = 10.0  # seconds after growth during which a log is checked more often than in each scan
-PARKED = 600.0  # seconds without a new line after which the agent need not follow a log
+SILENCE = 0.05  # seconds without a new line after which the last entry of a log counts as complete
+LISTED = 30.0  # seconds after which a folder is listed again, even if its time of modification is the same
+SETTLED = 2.0  # seconds after which a change of a folder changes its time of modification; that of FAT counts in these
 SAVED = 10.0  # seconds between two writes of the state
 REPORTED = 2.0  # seconds between two writes of the report
 STALE = 5.0  # seconds after which a position is certainly that of a new copy; the agent saves it twice a second
@@ -106,6 +120,8 @@ class Generation:
         fed: offset up to which the file is copied.
         searched: offset up to which no end of the line at `fed` was found.
         unfinished: time since which the last line has no line feed.
+        waiting: offset after the last complete line, and the time since which it is the last one; None if its entry is
+            copied.
         quiet: time since which the agent has read the whole file and it does not have the name of the log.
         tail: last bytes that were copied.
         before: `fed`, `head` and `tail` before the file was truncated.
@@ -124,6 +140,7 @@ class Generation:
     fed: int = 0
     searched: int = 0
     unfinished: float | None = None
+    waiting: tuple[int, float] | None = None
     quiet: float | None = None
     tail: bytes = b""
     before: tuple[int, tuple[int, str], bytes] | None = None
@@ -153,102 +170,107 @@ class Generation:
 
 @dataclass(eq=False)
 class Log:
-    """A log and its copy.
+    """A log.
 
     Parameters:
-        copy: path of the copy.
-        partial: path at which a new copy is created.
-        generations: open files of the log, the oldest first.
-        handle: the open copy; None while there is nothing to read.
-        written: size of the copy in bytes.
-        consumed: bytes of the copy that the agent has read.
-        pieces: content of the copy, in order: offset in the copy, file, offset in the file, length, and whether the
-            bytes are the same as in the file.
-        grew: when the log last got a line, by the monotonic clock.
-        read_since: time since which the agent has read the whole copy.
-        stale: position that the agent has saved for the copy before this one.
-        begun: when the copy was created, in seconds since 1970.
+        name: its printable path, as it is in the records.
+        generations: its open files, the oldest first.
+        grew: when it last got a line, by the monotonic clock.
+        turn: when it was copied last, as a number that grows.
+        begun: whether a line was seen that begins an entry.
     """
 
-    copy: Path
-    partial: Path
+    name: bytes
     generations: list[Generation] = field(default_factory=list)
+    grew: float = 0.0
+    turn: int = 0
+    begun: bool = False
+
+
+@dataclass(eq=False)
+class Piece:
+    """Records of one file that follow one another in a copy.
+
+    Parameters:
+        generation: the file.
+        copied: for each record, the offset in the copy at which it ends.
+        ends: for each record, the offset in the file at which its last line ends.
+    """
+
+    generation: Generation
+    copied: array
+    ends: array
+
+
+@dataclass(eq=False)
+class Copy:
+    """The copy of a source.
+
+    Parameters:
+        path: its path.
+        partial: path at which a new copy is created.
+        handle: the open copy; None while there is none.
+        written: its size in bytes.
+        consumed: bytes of it that the agent has read.
+        pieces: its records that the agent has not read yet.
+        read_since: time since which the agent has read the whole copy.
+        stale: position that the agent has saved for the copy before this one.
+        begun: when it was created, in seconds since 1970.
+    """
+
+    path: Path
+    partial: Path
     handle: int | None = None
     written: int = 0
     consumed: int = 0
-    pieces: deque[tuple[int, Generation, int, int, bool]] = field(default_factory=deque)
-    grew: float = 0.0
+    pieces: deque[Piece] = field(default_factory=deque)
     read_since: float | None = None
     stale: int | None = None
     begun: float = 0.0
 
-    def put(self, data: bytes, generation: Generation, offset: int, length: int) -> None:
-        """Append lines to the copy.
+    def put(self, found: list[bytes], generation: Generation, ends: list[int]) -> None:
+        """Append records.
 
         Parameters:
-            data: the lines.
-            generation: the file that contains them.
-            offset: their offset in that file.
-            length: their length in that file, in bytes.
+            found: the records.
+            generation: the file that contains their lines.
+            ends: for each record, the offset in that file at which its last line ends.
         """
         if self.handle is None:
-            self._open()
-        view = memoryview(data)
+            self.open()
+        view = memoryview(b"".join(found))
         try:
             while view:
                 view = view[os.write(self.handle, view) :]
         except OSError:
-            # Remove a partial line: its rest would become a separate line.
+            # Remove a partial record: its rest would become a separate one.
             os.ftruncate(self.handle, self.written)
             raise
-        same = len(data) == length
-        last = self.pieces[-1] if self.pieces else None
-        if last and same and last[4] and last[1] is generation and last[2] + last[3] == offset:
-            self.pieces[-1] = (last[0], generation, last[2], last[3] + length, True)
+        copied = list(accumulate(map(len, found), initial=self.written))
+        if self.pieces and self.pieces[-1].generation is generation:
+            self.pieces[-1].copied.extend(copied[1:])
+            self.pieces[-1].ends.extend(ends)
         else:
-            self.pieces.append((self.written, generation, offset, length, same))
-        self.written += len(data)
+            self.pieces.append(Piece(generation, array("Q", copied[1:]), array("Q", ends)))
+        self.written = copied[-1]
         self.read_since = None
-        generation.fed = generation.searched = offset + length
-        generation.tail = data[-HEAD:] if same else b""
+        generation.fed = generation.searched = ends[-1]
+        generation.waiting = generation.unfinished = None
 
-    def _open(self) -> None:
+    def open(self) -> None:
         """Create a new copy, in place of one that the agent has read completely."""
-        self.copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Not in the folder of the copy, where the agent searches for files.
         handle = os.open(self.partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
-            if is_last(handle):
-                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-            os.replace(self.partial, self.copy)
+            os.replace(self.partial, self.path)
         except OSError:
             os.close(handle)
             positions.remove(self.partial)
             raise
-        self._forget(handle)
-
-    def _forget(self, handle: int | None) -> None:
-        """Continue with another copy, or with none."""
         if self.handle is not None:
             os.close(self.handle)
         self.handle, self.stale = handle, self.consumed or self.stale
         self.written, self.consumed, self.begun = 0, 0, time.time()
         self.pieces.clear()
-
-    def close(self) -> None:
-        """Remove the copy."""
-        if self.handle is not None:
-            self.copy.unlink(missing_ok=True)
-            self._forget(None)
-
-    def begin_again(self, file: Generation) -> None:
-        """Copy a file from its start again; what the copy contains of it is from before."""
-        before = Generation(file.log, file.key, file.head)
-        self.pieces = deque((piece[0], before if piece[1] is file else piece[1], *piece[2:]) for piece in self.pieces)
-        file.before = (file.fed, file.head, file.tail)
-        file.fed = file.searched = file.read = file.started = 0
-        file.tail = b""
-        file.head, file.unfinished = head_of(file.handle, HEAD), None
 
     def agent_read(self, position: int, saved: float, now: float) -> None:
         """Store how far the agent has read the copy.
@@ -263,15 +285,12 @@ class Log:
         self.stale = None
         self.consumed = min(position, self.written)
         while self.pieces:
-            start, generation, offset, length, same = self.pieces[0]
-            over = self.consumed - start
-            if over < length and same:
-                generation.read = max(generation.read, offset + max(0, over))
+            piece = self.pieces[0]
+            if number := bisect_right(piece.copied, self.consumed):
+                piece.generation.read = max(piece.generation.read, piece.ends[number - 1])
+                del piece.copied[:number], piece.ends[:number]
+            if piece.copied:
                 break
-            end = self.pieces[1][0] if len(self.pieces) > 1 else self.written
-            if self.consumed < end:
-                break
-            generation.read = max(generation.read, offset + length)
             self.pieces.popleft()
         if self.consumed < self.written:
             self.read_since = None
@@ -294,7 +313,24 @@ class Log:
             and self.read_since is not None
             and now - self.read_since > 0.2
         ):
-            self._open()
+            self.open()
+
+
+@dataclass
+class Listing:
+    """What a folder contains.
+
+    Parameters:
+        version: device, inode and time of modification of the folder.
+        since: time since which it has this version.
+        listed: when it was listed.
+        files: see `listed`.
+    """
+
+    version: tuple[int, int, int]
+    since: float
+    listed: float
+    files: list[tuple[str, str, int, bool]]
 
 
 @dataclass
@@ -308,10 +344,15 @@ class Source:
         follow: folders that links may lead into.
         starts: expressions for the first line of an entry; empty if each line is an entry, or if this is not known.
         unknown_start: whether entries have several lines and their first line cannot be recognised.
+        join: whether all lines of an entry become one record, as a terminal shows them.
+        console: whether the logs are consoles, see `entries.Entries`.
         files: all known files, by device and inode.
         restored: files that are known from the last run, by inode.
         logs: logs with open files, by path.
+        lively: logs that grew in the last seconds.
         seen: result of the last scan: inode and file, by path.
+        listings: what `_listed` knows of folders, by folder and expression for names.
+        copy: the copy of the logs.
     """
 
     name: str
@@ -320,10 +361,15 @@ class Source:
     follow: list[str]
     starts: list[re.Pattern[str]]
     unknown_start: bool
+    join: bool
+    console: bool
     files: dict[tuple[int, int], Generation] = field(default_factory=dict)
     restored: dict[int, list[Generation]] = field(default_factory=dict)
     logs: dict[str, Log] = field(default_factory=dict)
+    lively: list[Log] = field(default_factory=list)
     seen: dict[str, tuple[int, Generation]] = field(default_factory=dict)
+    listings: dict[tuple[str, str], Listing] = field(default_factory=dict)
+    copy: Copy = field(init=False)
 
     @classmethod
     def of(cls, settings: dict) -> Source:
@@ -341,6 +387,8 @@ class Source:
             settings.get("follow") or [],
             starts,
             unknown,
+            bool(starts and settings.get("join")),
+            bool(settings.get("console")),
         )
 
     def known_before(self, handle: int, log: str, key: tuple[int, int]) -> Generation | None:
@@ -387,6 +435,9 @@ class LogFiles:
         self.unsaved = ""
         self._saved_text, self._saved_at = "", 0.0
         self._reported, self._reported_at = "", 0.0
+        self._refused_before: dict[str, str] = {}
+        self._changed = True  # whether the report is out of date
+        self._turns = 0
         # Time of the last request to the agent, time since which it has repeated none of its own requests, and how many
         # it had repeated until then.
         self._asked: tuple[float, float, float | None] = (0.0, 0.0, None)
@@ -398,6 +449,11 @@ class LogFiles:
             folder.rename(f"{folder}.{time.time_ns()}")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         positions.remove(agent_positions)
+        for source in sources:
+            # The quoted name of a source cannot be %new. The agent has a file to follow from its start.
+            source.copy = Copy(folder / urllib.parse.quote(source.name, safe=""), folder / "%new")
+            with suppress(OSError):  # for example no space: it is created with the first record
+                source.copy.open()
         self.scan()
         self._set_back(clean)
         self.save(clean=False)
@@ -522,10 +578,11 @@ class LogFiles:
             follow: folders that links of this source may lead into.
         """
         found: dict[str, tuple[int, Generation]] = {}
+        listings: dict[tuple[str, str], Listing] = {}
         fresh: list[tuple[tuple, str, str, int, int, os.stat_result]] = []
         for pattern, zone in zones.items():
             fixed = globs.fixed_part(pattern)
-            for path, log, inode, is_link in listed(pattern):
+            for path, log, inode, is_link in self._listed(source, pattern, listings):
                 if path in found or (
                     source.exclude and (matches(source.exclude, path) or matches(source.exclude, log))
                 ):
@@ -557,8 +614,38 @@ class LogFiles:
         for _inode, file in source.seen.values():
             if file.done and id(file) not in present:
                 source.forget(file)
-        source.seen = found
+        self._changed = self._changed or found.keys() != source.seen.keys()
+        source.seen, source.listings = found, listings
         self._name(source, found)
+
+    @staticmethod
+    def _listed(
+        source: Source, pattern: str, listings: dict[tuple[str, str], Listing]
+    ) -> Iterator[tuple[str, str, int, bool]]:
+        """Files that match a pattern; a folder is listed again only if it has changed, and from time to time.
+
+        Parameters:
+            source: the source.
+            pattern: the pattern, without `{…}`.
+            listings: this function adds what it knows of the folders.
+
+        Returns:
+            See `listed`.
+        """
+        last = pattern.rstrip("/").rpartition("/")[2]
+        now = time.monotonic()
+        for folder in globs.folders(pattern):
+            try:
+                status = os.stat(folder)
+                version = (status.st_dev, status.st_ino, status.st_mtime_ns)
+                known = source.listings.get((folder, last))
+                same = known is not None and known.version == version
+                if not (same and known.listed - known.since >= SETTLED and now - known.listed < LISTED):
+                    known = Listing(version, known.since if same else now, now, listed(folder, last))
+            except OSError:
+                continue
+            listings[folder, last] = known
+            yield from known.files
 
     @staticmethod
     def _name(source: Source, found: dict[str, tuple[int, Generation]]) -> None:
@@ -595,9 +682,9 @@ class LogFiles:
         file.fed = file.searched = file.read
         owner = source.logs.get(file.log)
         if owner is None:
-            copy = Path(f"{self.folder}/{urllib.parse.quote(source.name, safe='')}{copy_path(file.log)}")
-            owner = source.logs[file.log] = Log(copy, self.folder / "%new")  # quoted names of sources cannot be this
+            owner = source.logs[file.log] = Log(printable(file.log).encode())
         owner.grew = time.monotonic()
+        self._changed = True
         # A file that was rotated before it was found comes before the log.
         late = path != log and owner.generations and owner.generations[-1].current
         owner.generations.insert(len(owner.generations) - bool(late), file)
@@ -613,25 +700,81 @@ class LogFiles:
             Whether a log has grown recently.
         """
         now = time.monotonic()
-        logs = [(path, log) for source in self.sources for path, log in source.logs.items()]
-        read = self._read() if any(log.pieces for _path, log in logs) else {}
-        waiting = held = 0
-        for _path, log in logs:
-            if log.pieces:
-                log.agent_read(read.get(str(log.copy), log.consumed), self._positions[0][1] / 1e9, now)
-            waiting += log.written - log.consumed
-            held += log.written
+        copies = [source.copy for source in self.sources]
+        if any(copy.pieces for copy in copies):
+            read = self._read()
+            for copy in copies:
+                if copy.pieces:
+                    before = copy.consumed
+                    copy.agent_read(read.get(str(copy.path), before), self._positions[0][1] / 1e9, now)
+                    self._changed = self._changed or copy.consumed != before
         lively = False
-        for path, log in logs:
-            if not all_logs and now - log.grew > LIVELY:
-                continue
+        for source in self.sources:
+            logs = list(source.logs.values()) if all_logs else source.lively
+            held = sum(copy.written for copy in copies)
             try:
-                log.roll(now, ROLL if held < WAITING else 0)
-                waiting += self._feed(log, WAITING - waiting, now)
-            except OSError as error:  # no space for the copy, or its path is too long
-                self.refused[path] = f"it cannot be copied: {error.strerror}"
-            lively = lively or now - log.grew < LIVELY
+                source.copy.roll(now, ROLL if held < HELD else 0)
+                self._feed_in_turns(source, logs, HELD - held, now)
+            except OSError as error:  # no space for a new copy
+                self.refused[str(source.copy.path)] = f"it cannot be written: {error.strerror}"
+            source.lively = [log for log in logs if now - log.grew < LIVELY]
+            lively = lively or bool(source.lively)
         return lively
+
+    def _feed_in_turns(self, source: Source, logs: list[Log], room: int, now: float) -> None:
+        """Copy new lines of the logs of a source, those first that were not copied for the longest time.
+
+        Parameters:
+            source: the source.
+            logs: its logs that are checked.
+            room: bytes that may be copied.
+            now: time by the monotonic clock.
+        """
+        copy = source.copy
+        end = min(copy.written + room, LARGEST, copy.consumed + AHEAD)
+        queue = deque(sorted(logs, key=lambda log: log.turn) if copy.written < end else [])
+        while queue:
+            if copy.written >= end:
+                for log in queue:
+                    log.grew = now  # look again soon
+                return
+            log = queue.popleft()
+            try:
+                if self._feed(source, log, now):
+                    queue.append(log)
+            except OSError as error:  # no space for the copy
+                self.refused[log.generations[0].log] = f"it cannot be copied: {error.strerror}"
+
+    def _feed(self, source: Source, log: Log, now: float) -> bool:
+        """Copy new lines of one log, at most a turn.
+
+        Parameters:
+            source: its source.
+            log: the log.
+            now: time by the monotonic clock.
+
+        Returns:
+            Whether it has more lines that can be copied.
+        """
+        for number, file in enumerate(log.generations):
+            length = file.length()
+            if length < file.fed or length > file.searched:
+                self._changed = True
+            if length < file.fed or (length > file.searched and file.replaced()):
+                begin_again(file, source.copy)
+            if file.fed < length:
+                before = file.fed
+                rotated = number < len(log.generations) - 1 or not file.current
+                self._copy(source, log, file, length, rotated, now)
+                if file.fed != before:
+                    log.grew = now
+                    self._turns += 1
+                    log.turn = self._turns
+                    if file.fed < length:
+                        return True
+                if file.fed < length and file.unfinished is None:
+                    return False  # the rest of this file comes before the next file
+        return False
 
     def _read(self) -> dict[str, int]:
         """How far the agent has read the copies; read again only when the agent has saved it again."""
@@ -644,53 +787,32 @@ class LogFiles:
             self._positions = (version, positions.saved(self.agent_positions))
         return self._positions[1]
 
-    def _feed(self, log: Log, room: int, now: float) -> int:
-        """Copy new lines of one log.
-
-        Parameters:
-            log: the log.
-            room: bytes that may be copied.
-            now: time by the monotonic clock.
-
-        Returns:
-            Bytes that were copied.
-        """
-        before = total = 0
-        for number, file in enumerate(log.generations):
-            length = file.length()
-            if length < file.fed or (length > file.fed and file.replaced()):
-                log.begin_again(file)
-            while file.fed < length and total < room and log.written < LARGEST:
-                before = log.written
-                if not self._copy(log, file, length, rotated=number < len(log.generations) - 1 or not file.current):
-                    break
-                total += max(0, log.written - before)
-                log.grew = now
-            if file.fed < length and file.unfinished is None:
-                break  # the rest of this file comes before the next file
-        return total
-
-    def _copy(self, log: Log, file: Generation, length: int, rotated: bool) -> bool:
+    def _copy(self, source: Source, log: Log, file: Generation, length: int, rotated: bool, now: float) -> None:
         """Copy the next lines of a file.
 
         Parameters:
+            source: its source.
             log: its log.
             file: the file.
             length: its size.
             rotated: whether no more lines are expected in it.
-
-        Returns:
-            Whether anything was copied.
+            now: time by the monotonic clock.
         """
-        block = os.pread(file.handle, CHUNK, file.fed) if file.searched == file.fed else b""
-        end = block.rfind(b"\n") + 1
-        if end and block.startswith(b"\0"):
-            self._long_line(log, file, file.fed + block.find(b"\n") + 1)
-            return True
-        if end:
-            file.unfinished = None
-            log.put(block[:end], file, file.fed, end)
-            return True
+        block = b""
+        if file.searched == file.fed:
+            for size in (TURN, CHUNK):
+                block = os.pread(file.handle, size, file.fed)
+                end = block.rfind(b"\n") + 1
+                if end and block.startswith(b"\0"):
+                    self._long_line(source, log, file, file.fed + block.find(b"\n") + 1)
+                    return
+                more = file.fed + len(block) < length
+                if end and self._put(source, log, file, block[:end], more, size == CHUNK, now):
+                    return
+                if len(block) < size:
+                    break
+            if end:
+                return  # the last entry may not be complete
         # A line that is longer than a block, or is not complete yet.
         offset = max(file.searched, file.fed + len(block))
         end = min(length, offset + SEARCHED)
@@ -699,51 +821,94 @@ class LogFiles:
             block = os.pread(file.handle, CHUNK, offset)
             at = block.find(b"\n")
             if at >= 0:
-                self._long_line(log, file, offset + at + 1)
-                return True
+                self._long_line(source, log, file, offset + at + 1)
+                return
             if not block:
                 break
             offset += len(block)
         file.searched = min(offset, length)
         if file.searched < length:
-            log.grew = time.monotonic()  # look again soon
-            return False
+            log.grew = now  # look again soon
+            return
         if not rotated:
+            return
+        file.unfinished = file.unfinished or now
+        if now - file.unfinished >= UNFINISHED:
+            self._long_line(source, log, file, length)
+
+    def _put(
+        self, source: Source, log: Log, file: Generation, block: bytes, more: bool, full: bool, now: float
+    ) -> bool:
+        """Copy the lines of a block, except those of an entry that may get further lines.
+
+        Parameters:
+            source: the source.
+            log: the log.
+            file: the file.
+            block: complete lines that follow what was copied.
+            more: whether the file has further bytes, of which the first ones may be in the block that was read.
+            full: whether the block is as large as an entry may be, if there are further bytes.
+            now: time by the monotonic clock.
+
+        Returns:
+            Whether anything was copied.
+        """
+        most = NAMES // len(log.name)
+        if rest := b"".join(block.split(b"\n", most)[most:]):
+            block, more, full = block[: -len(rest)], True, True
+        if not source.join:
+            found, ends = records.of_lines(log.name, block)
+        else:
+            # What was copied ends with an entry, so nothing of the lines before counts.
+            start = Entries(source.starts[0]) if source.console else source.starts[0]
+            found, ends, log.begun, is_open = records.of_entries(log.name, block, start, log.begun)
+            if is_open and more:
+                if len(found) > 1 or not full:
+                    del found[-1], ends[-1]
+            elif is_open:
+                lines_end = file.fed + len(block)
+                if file.waiting is None or file.waiting[0] != lines_end:
+                    file.waiting = (lines_end, now)
+                    log.grew = now  # look again soon
+                if now - file.waiting[1] < SILENCE:
+                    del found[-1], ends[-1]
+        if not found:
             return False
-        file.unfinished = file.unfinished or time.monotonic()
-        if time.monotonic() - file.unfinished < UNFINISHED:
-            return False
-        self._long_line(log, file, length)
+        file.tail = block[max(0, ends[-1] - HEAD) : ends[-1]]
+        source.copy.put(found, file, [file.fed + end for end in ends])
         return True
 
-    def _long_line(self, log: Log, file: Generation, end: int) -> None:
+    def _long_line(self, source: Source, log: Log, file: Generation, end: int) -> None:
         """Copy a line that is longer than a block, follows a hole or has no line feed; of a too long line only the end.
 
         Parameters:
+            source: the source.
             log: its log.
             file: the file.
             end: offset after the line.
         """
-        file.unfinished = None
         begin = file.fed
         if end - begin > LONGEST_LINE:
             begin = end - KEPT
             file.left_out += begin - file.fed
-        # A file that was truncated while its program kept writing has a hole before the text.
-        data = os.pread(file.handle, end - begin, begin).lstrip(b"\0")
-        if begin != file.fed:
-            # Of a progress bar, only the last frame.
-            data = data.rstrip(b"\r\n").rpartition(b"\r")[2] + b"\n"
             name = printable(file.log)
             print(f"{name}: {begin - file.fed} bytes at {file.fed} are left out: the line is too long", file=sys.stderr)
-        elif not data.endswith(b"\n"):
-            data += b"\n"
-        log.put(data, file, file.fed, end - file.fed)
+        data = os.pread(file.handle, end - begin, begin)
+        # A file that was truncated while its program kept writing has a hole before the text.
+        line = data.lstrip(b"\0").removesuffix(b"\n")
+        if begin != file.fed:
+            # Of a progress bar, only the last frame.
+            line = line.rstrip(b"\r").rpartition(b"\r")[2]
+        elif source.join:
+            line = shown(line)
+            log.begun = log.begun or records.begins_entry(line, source.starts)
+        file.tail = data[-HEAD:]
+        source.copy.put([records.record(log.name, line)], file, [end])
 
     def retire(self) -> None:
-        """Close delivered files that were rotated or removed, and copies of logs without new lines."""
+        """Close delivered files that were rotated or removed."""
         now = time.monotonic()
-        old, silent = [], []
+        old = []
         for source in self.sources:
             for path, log in source.logs.items():
                 for file in log.generations:
@@ -753,21 +918,18 @@ class LogFiles:
                         file.quiet = now
                     elif now - file.quiet >= QUIET:
                         old.append((source, path, file))
-                if log.handle is not None and not log.pieces and now - log.grew >= PARKED:
-                    silent.append(log)
-        if not (old or silent) or not self._delivered(now):
+        if not old or not self._delivered(now):
             return
-        for log in silent:
-            log.close()
         for source, path, file in old:
             file.done, file.size = True, file.read  # the file may have grown since
             os.close(file.handle)
             file.handle = None
             log = source.logs[path]
             log.generations.remove(file)
+            self._changed = True
             if not log.generations:
-                log.close()
                 del source.logs[path]
+                source.lively = [other for other in source.lively if other is not log]
             if id(file) not in {id(known) for _inode, known in source.seen.values()}:
                 source.forget(file)
 
@@ -825,10 +987,13 @@ class LogFiles:
         if time.monotonic() - self._reported_at < REPORTED:
             return
         self._reported_at = time.monotonic()
+        if not self._changed and self.refused == self._refused_before:
+            return
+        self._changed, self._refused_before = False, self.refused
         files = [
             {"path": printable(path), "read": log.generations[-1].read, "size": log.generations[-1].length()}
             for source in self.sources
-            for path, log in source.logs.items()
+            for path, log in sorted(source.logs.items(), key=lambda named: -named[1].grew)
             if log.generations
         ]
         left_out = [file for source in self.sources for file in source.files.values() if file.left_out]
@@ -864,13 +1029,24 @@ class LogFiles:
         """
         read = self._read()
         for source in self.sources:
-            for log in source.logs.values():
-                position = read.get(str(log.copy), log.consumed)
-                log.agent_read(position, self._positions[0][1] / 1e9, time.monotonic())
+            position = read.get(str(source.copy.path), source.copy.consumed)
+            source.copy.agent_read(position, self._positions[0][1] / 1e9, time.monotonic())
         self.save(clean)
         # The next agent may run as another account.
         with suppress(OSError):
             remove_tree(self.folder)
+
+
+def begin_again(file: Generation, copy: Copy) -> None:
+    """Copy a file from its start again; what the copy contains of it is from before."""
+    before = Generation(file.log, file.key, file.head)
+    for piece in copy.pieces:
+        if piece.generation is file:
+            piece.generation = before
+    file.before = (file.fed, file.head, file.tail)
+    file.fed = file.searched = file.read = file.started = 0
+    file.tail = b""
+    file.head, file.unfinished, file.waiting = head_of(file.handle, HEAD), None, None
 
 
 def copied_before(handle: int, generations: list[Generation]) -> int:
@@ -893,16 +1069,6 @@ def is_last(handle: int) -> bool:
     return limit != resource.RLIM_INFINITY and handle >= limit - SPARE
 
 
-def copy_path(path: str) -> str:
-    """Path of the copy of a log below the folder of its source; a name that is too long is shortened."""
-    names = printable(path).split("/")
-    for number, name in enumerate(names):
-        if len(name.encode()) > 255:
-            digest = hashlib.sha256(name.encode()).hexdigest()[:16]
-            names[number] = name.encode()[:200].decode("utf-8", "ignore") + f"~{digest}"
-    return "/".join(names)
-
-
 def data_after(handle: int, offset: int, length: int) -> int:
     """First offset, from a given one on, that is not in a hole of a sparse file; the file's length if there is none."""
     try:
@@ -923,25 +1089,28 @@ def head_of(handle: int, size: int) -> tuple[int, str]:
     return len(data), hashlib.sha256(data).hexdigest()
 
 
-def listed(pattern: str) -> Iterator[tuple[str, str, int, bool]]:
-    """Files that match a pattern without `{…}`, including older generations.
+def listed(folder: str, last: str) -> list[tuple[str, str, int, bool]]:
+    """Files of a folder whose names match, including older generations.
+
+    Parameters:
+        folder: the folder.
+        last: pattern for names.
 
     Returns:
         Path, path of the log that the file is or was, inode of the folder entry, and whether it is a link.
+
+    Raises:
+        OSError: the folder cannot be listed.
     """
-    last = pattern.rstrip("/").rpartition("/")[2]
     name = globs.name_expression(last)
-    for folder in globs.folders(pattern):
-        try:
-            with os.scandir(folder) as entries:
-                found = {entry.name: entry for entry in entries}
-        except OSError:
-            continue
-        names = {entry.name for entry in found.values() if not entry.is_dir(follow_symlinks=False)}
-        for entry in found.values():
-            if (base := unrotated(entry.name, name, names)) is not None:
-                path = os.path.join(folder, entry.name)
-                yield path, os.path.join(folder, base), entry.inode(), entry.is_symlink()
+    with os.scandir(folder) as entries:
+        found = {entry.name: entry for entry in entries}
+    names = {entry.name for entry in found.values() if not entry.is_dir(follow_symlinks=False)}
+    return [
+        (os.path.join(folder, entry.name), os.path.join(folder, base), entry.inode(), entry.is_symlink())
+        for entry in found.values()
+        if (base := unrotated(entry.name, name, names)) is not None
+    ]
 
 
 def remove_tree(folder: Path) -> None:

@@ -3,7 +3,7 @@
 """Run the agent, and decide which files it reads.
 
 The logs are in folders of other accounts, which can put anything there. So the agent never reads these folders: this
-program opens each file, checks what it has opened, and copies its lines into its own files, which the agent reads. A
+program opens each file, checks what it has opened, and copies its entries into its own files, which the agent reads. A
 link that leads elsewhere, a name that is not UTF-8 or a line larger than the agent's memory stops one file, not all.
 
 Usage: `watcher.py STATE_FOLDER SETTINGS COMMAND…`. Settings are JSON, see `main`.
@@ -167,7 +167,8 @@ def main() -> int:
     Settings are JSON: `folder` (for the copies), `report` (for the status), `positions` (written by the agent), `port`
     (of its metrics), `timeout` (seconds that a stop may take), `folders` (see `source_folders.stated`) and `sources`,
     each with `name`, `paths`, and optionally `exclude`, `follow`, `entry_start` (expression for the first line of an
-    entry) and `unknown_start` (entries have several lines, but Python does not support the expression for the first).
+    entry), `join` (whether its lines become one record) and `unknown_start` (entries have several lines, but Python
+    does not support the expression for the first).
     """
     return run(Path(sys.argv[1]), json.loads(Path(sys.argv[2]).read_text("utf-8")), sys.argv[3:])
 

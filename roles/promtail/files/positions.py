@@ -4,9 +4,10 @@
 
 Promtail saves how far it has read, not how far it has delivered (clients/pkg/promtail/positions at v3.6.15). Lines in
 its memory when it was killed would never be sent: at most one batch (128 KiB with the role's configuration;
-clients/pkg/promtail/client/client.go, run) and the entries in its stages. So after an unclean stop every log is read
-again from 512 KiB before its position; Loki drops lines that it already has (same stream, time and text). Reading
-starts at the first line of an entry; otherwise the rest of an entry would appear as a separate line.
+clients/pkg/promtail/client/client.go, run) and the entries in its stages. All may be of one log. So after an unclean
+stop every log is read again from 512 KiB, and at least 20 entries, before its position; Loki drops lines that it
+already has (same stream, time and text). Reading starts at the first line of an entry; otherwise the rest of an entry
+would appear as a separate line.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+import records
+
 REWIND = 512 << 10  # bytes
+STAGES = 20  # largest number of entries that are in the agent's stages, one in each, if they are too large for REWIND
 FARTHEST = 64 << 20  # bytes to search for the beginning of an entry
-ANSI = re.compile(rb"\x1b\[[0-9;]*m")
 SCALAR = r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^\s"'?].*?)"""
 ESCAPE = re.compile(r"\\(?P<code>x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|.)", re.DOTALL)
 CHARACTERS = {"0": "\0", "a": "\a", "b": "\b", "t": "\t", "n": "\n", "v": "\v", "f": "\f", "r": "\r", "e": "\x1b"}
@@ -95,19 +98,8 @@ def saved(path: Path) -> dict[str, int]:
     return {path: int(value) for path, value in found.items() if value.isdigit()}
 
 
-def shown(line: bytes) -> bytes:
-    """A line as Promtail's first stages leave it: without colours, and of a progress bar only the last frame."""
-    return ANSI.sub(b"", line).rstrip(b"\r\n").rpartition(b"\r")[2]
-
-
-def begins_entry(line: bytes, starts: list[re.Pattern[str]]) -> bool:
-    """Whether a line is the first one of an entry."""
-    text = line.decode("utf-8", "replace")
-    return any(start.search(text) for start in starts)
-
-
 def rewound(handle: int, position: int, starts: list[re.Pattern[str]], back: int = REWIND) -> tuple[int, int]:
-    """Offset of an entry's first line that lies some bytes, as Promtail sees them, before a position.
+    """Offset of an entry's first line some bytes, as they are shipped, and `STAGES` entries before a position.
 
     Parameters:
         handle: the open file.
@@ -122,15 +114,17 @@ def rewound(handle: int, position: int, starts: list[re.Pattern[str]], back: int
     while True:
         low = max(0, position - reach)
         data = os.pread(handle, position - low, low)
-        end, seen = len(data), 0
+        end, seen, entries = len(data), 0, 0
         while end > 0:
             at = data.rfind(b"\n", 0, end - 1) + 1
             if at == 0 and low > 0:
                 break  # the line begins farther back
-            text = shown(data[at:end])
+            text = records.shown(data[at:end].removesuffix(b"\n"))
             seen, end = seen + len(text) + 1, at
-            if seen >= back and (not starts or begins_entry(text, starts)):
-                return low + at, seen
+            if not starts or records.begins_entry(text, starts):
+                entries += 1
+                if seen >= back and entries >= STAGES:
+                    return low + at, seen
         if low == 0:
             return 0, seen
         if reach >= FARTHEST:

@@ -1,0 +1,1 @@
+"""Tests of the format presets with the agent's own program."""
