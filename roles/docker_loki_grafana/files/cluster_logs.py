@@ -924,7 +924,7 @@ def around(logcli: Logcli, source: Source, error: Entry, args: argparse.Namespac
 def do_errors(args: argparse.Namespace, logcli: Logcli, screen: Screen) -> int:
     """Show the first error of all ranks, its traceback, and what the other ranks wrote then."""
     span = span_of(args, time.time_ns())
-    streams = checked(logcli, args, span)
+    checked(logcli, args, span)
     by_level = selector(args, "ERROR")
     queries = [by_level, f"{selector(args)} |= {quoted(TRACEBACK)}"]
     found = [entry for _query, entry in together(lambda query: logcli.first(query, span), queries) if entry]
@@ -943,7 +943,9 @@ def do_errors(args: argparse.Namespace, logcli: Logcli, screen: Screen) -> int:
     screen.out.write(f"First error: {first.source.title} on {clean(first.source.node)}, {clock(first.time, True)}\n\n")
     for entry in trace:
         screen.entry(entry, with_time=True)
-    others = [source for source in sources_of(streams) if source != first.source]
+    # Those that wrote something at about that time; others belong to another training.
+    near = Span(first.time - 600 * SECOND, first.time + 600 * SECOND)
+    others = [source for source in sources_of(logcli.series('{job=~".+"}', near)) if source != first.source]
     said = together(lambda source: around(logcli, source, first, args), others)
     screen.out.write(f"\nThe others in the {args.around} s around it, at most {args.lines} lines before and after:\n\n")
     marked = [(entry, "  ") for _source, rows in said for entry in rows]
