@@ -476,6 +476,8 @@ def test_download_goes_on_after_an_interruption_and_refuses_other_folders(comman
         (("status", "--url", "http://127.0.0.1:9"), FAILED, "Loki does not answer at http://127.0.0.1:9: "),
         (("tail", "--rank", "3-1"), USAGE, "argument --rank: the range 3-1 is the wrong way round; write 1-3"),
         (("tail", "--since", "soon"), USAGE, "'soon' is not a duration"),
+        (("errors", "--lines", "0"), USAGE, "'0' is not a whole number from 1"),
+        (("query", "--limit", "-1", "{}"), USAGE, "'-1' is not a whole number from 1"),
         (("tail", "--level", "loud"), USAGE, "invalid choice: 'LOUD'"),
         ((), USAGE, "usage: cluster-logs"),
     ],

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 """Read the logs of all ranks in the terminal: a layer over logcli, Loki's own client.
@@ -648,6 +647,7 @@ class Screen:
     def note(self, text: str) -> None:
         """Print a note."""
         self.out.flush()
+        text = clean(text)
         self.err.write(f"\x1b[2m-- {text}\x1b[0m\n" if self.colour and self.err.isatty() else f"-- {text}\n")
         self.err.flush()
 
@@ -916,7 +916,7 @@ def traceback_of(entries: Sequence[Entry]) -> list[Entry]:
 
 def around(logcli: Logcli, source: Source, error: Entry, args: argparse.Namespace) -> list[Entry]:
     """The nearest lines of a rank before and after an error."""
-    half = args.around * SECOND // 2
+    half = max(args.around * SECOND // 2, 1)
     before = logcli.entries(source.matchers(), Span(error.time - half, error.time), args.lines, forward=False)
     return before + logcli.entries(source.matchers(), Span(error.time, error.time + half), args.lines)
 
@@ -1115,8 +1115,14 @@ class Download:
         return True
 
     def begin(self, query: str, text: str, span: Span) -> None:
-        """Note what is to be loaded; see `unfinished`."""
+        """Note what is to be loaded; see `unfinished`.
+
+        Raises:
+            CommandError: there is nothing to load, or the folder cannot be written.
+        """
         self.span, self.query, self.filter, self.streams = span, query, text, self.logcli.series(query, span)
+        if not self.streams:
+            raise CommandError(f"no line matches {query}{text}", BAD)
         state = json.dumps({"span": span, "query": query, "filter": text, "streams": self.streams})
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -1200,7 +1206,7 @@ class Download:
 
     def finish(self) -> None:
         """Remove what was needed only to continue."""
-        shutil.rmtree(self.folder / self.PARTS)
+        shutil.rmtree(self.folder / self.PARTS, ignore_errors=True)
         (self.folder / self.STATE).unlink()
 
 
@@ -1266,6 +1272,18 @@ def names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
+def positive(text: str) -> int:
+    """Read a whole number from 1."""
+    if not re.fullmatch(r"[0-9]*[1-9][0-9]*", text):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1")
+    return int(text)
+
+
+def not_negative(text: str) -> int:
+    """Read a whole number from 0."""
+    return 0 if re.fullmatch(r"0+", text) else positive(text)
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     main_parser = argparse.ArgumentParser(
@@ -1313,7 +1331,7 @@ def parser() -> argparse.ArgumentParser:
     )
     errors.add_argument("--around", type=duration, default="30s", help="time around the error (default: %(default)s)")
     errors.add_argument(
-        "--lines", type=int, default=3, help="lines of each rank before and after (default: %(default)s)"
+        "--lines", type=positive, default=3, help="lines of each rank before and after (default: %(default)s)"
     )
     between(errors)
     between(command("ranks", do_ranks, "Show the last line, step and age of each rank.", (which,), "24h"))
@@ -1332,7 +1350,10 @@ def parser() -> argparse.ArgumentParser:
     query = command("query", do_query, "Show the result of a query in LogQL, Loki's language.", (), "1h")
     between(query)
     query.add_argument(
-        "--limit", type=int, default=100, help="number of lines, the newest ones; 0 for all (default: %(default)s)"
+        "--limit",
+        type=not_negative,
+        default=100,
+        help="number of lines, the newest ones; 0 for all (default: %(default)s)",
     )
     query.add_argument("--time", action="store_true", help="print the time of each line, in this machine's zone")
     query.add_argument("logql", metavar="LOGQL", help='for example \'{rank="0"} |= "loss"\'')
@@ -1417,7 +1438,7 @@ def main(words: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except CommandError as error:
         sys.stdout.flush()
-        print(f"cluster-logs: {error}", file=sys.stderr)
+        print(f"cluster-logs: {clean(str(error))}", file=sys.stderr)
         return error.code
     except KeyboardInterrupt:
         return INTERRUPTED
