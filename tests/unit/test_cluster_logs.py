@@ -200,7 +200,7 @@ def screen(colour: str = "auto", terminal: bool = False) -> Screen:
 def test_lines_have_rank_and_node_and_no_colours_in_a_pipe(monkeypatch):
     monkeypatch.delenv("NO_COLOR", raising=False)
     shown = screen()
-    shown.entry(entry("step:1 | loss: 2.5"))
+    shown.entry(entry("step:1 | loss: 2.5\r"))
     shown.entry(entry("Error\n  File x", rank="server", node="controller", level="ERROR"))
     assert shown.out.getvalue() == (
         "0 mini0 | step:1 | loss: 2.5\nserver controller | Error\nserver controller |   File x\n"
@@ -343,7 +343,7 @@ def tail_of(stand_in: StandIn) -> tuple[list[str], list[str]]:
 def test_tail_after_an_outage_has_no_gap_and_no_double_line():
     lines = [entry(f"line {number}", at=number) for number in range(6)]
     stand_in = StandIn(([row_of(line) for line in lines[1:3]], []), ([row_of(line) for line in lines[3:5]], []))
-    # Line 0 is older than the tail; 3 is stored while nobody listens, and the new connection gives it as well.
+    # Line 3 is stored while nobody listens, and the new connection gives it as well.
     stand_in.stored, stand_in.refused = lines[:4], 1
     shown, notes = tail_of(stand_in)
     assert sorted(shown) == [f"0 mini0 | line {number}" for number in range(5)]

@@ -39,6 +39,9 @@ LOGCLI_DOWNLOADS = "https://github.com/grafana/loki/releases"
 PAGE = 5000
 # How far before an interruption lines are asked for again: lines reach Loki a little later than they are written.
 OVERLAP = 60 * SECOND
+# How far the clock of a node may be off: live lines that are that much older than the tail are shown, and lines with
+# times so far in the future are asked for.
+SKEW = 600 * SECOND
 # Seconds after which a new connection has certainly been made; logcli does not say when.
 SETTLED = 3.0
 # Seconds between two looks at whether Loki answers, and the longest wait for an answer.
@@ -634,15 +637,14 @@ class Screen:
         parts = [clean(source.name), clean(source.node)]
         if 0 < self.width < 60:
             parts = parts[:1]  # a narrow terminal
-        self.widths = [max(self.widths[place], len(part)) for place, part in enumerate(parts)] + self.widths[
-            len(parts) :
-        ]
+        for place, part in enumerate(parts):
+            self.widths[place] = max(self.widths[place], len(part))
         prefix = " ".join(part.ljust(self.widths[place]) for place, part in enumerate(parts))
         when = f"{clock(entry.time)} " if with_time else ""
         style = LEVEL_COLOURS.get(entry.labels.get("level", ""), "")
+        front = f"{mark}{when}{self.paint(prefix + ' |', self.style(source))}"
         for text in entry.text.split("\n"):
-            line = f"{mark}{when}{self.paint(prefix + ' |', self.style(source))} {self.paint(clean(text), style)}"
-            self.out.write(line.rstrip() + "\n")
+            self.out.write(f"{front} {self.paint(clean(text.rstrip()), style)}".rstrip() + "\n")
 
     def note(self, text: str) -> None:
         """Print a note."""
@@ -686,7 +688,7 @@ class Tail:
         self, logcli: Logcli, screen: Screen, query: str, start: int, silence: float, with_time: bool = False
     ) -> None:
         self.logcli, self.screen, self.query, self.with_time = logcli, screen, query, with_time
-        self.seen, self.silence = Seen(start), Silence(silence)
+        self.start, self.seen, self.silence = start, Seen(start - SKEW), Silence(silence)
         self.missing_from = start  # lines from this time on may be missing
         self.caught_up = start  # when everything that had arrived was shown
         self.process: subprocess.Popen | None = None
@@ -701,10 +703,10 @@ class Tail:
         Raises:
             CommandError: Loki refuses the query.
         """
-        self.connect()
-        self.silence.fallen(self.clock())  # what was silent before is no news
-        threading.Thread(target=self.probe, daemon=True).start()
         try:
+            self.connect()
+            self.silence.fallen(self.clock())  # what was silent before is no news
+            threading.Thread(target=self.probe, daemon=True).start()
             while True:
                 try:
                     self.follow()
@@ -753,7 +755,7 @@ class Tail:
     def fill(self) -> None:
         """Show what is missing so far."""
         now = time.time_ns()
-        for entry in self.logcli.stream(self.query, Span(self.missing_from, max(now, self.missing_from + 1))):
+        for entry in self.logcli.stream(self.query, Span(self.missing_from, now + SKEW)):
             self.show(entry, max(1, now - entry.time) / SECOND)
         self.screen.out.flush()
         self.missing_from = max(self.missing_from, now - OVERLAP)
@@ -790,7 +792,7 @@ class Tail:
                 self.show(entry_of(text))
             elif kind == "log" and "Server dropped" in text:
                 dropped = True
-                self.missing_from = min(self.missing_from, self.caught_up - OVERLAP)
+                self.missing_from = max(self.start, min(self.missing_from, self.caught_up - OVERLAP))
             elif kind == "log" and "Connecting again" in text:
                 raise LokiDownError(self.logcli.url, "the connection was closed")
             elif kind in ("end", "down"):
@@ -816,7 +818,7 @@ class Tail:
         """Wait until Loki answers again, and show what came meanwhile."""
         self.disconnect()
         lost = self.clock()
-        self.missing_from = max(self.seen.start, min(self.missing_from, self.caught_up - OVERLAP))
+        self.missing_from = max(self.start, min(self.missing_from, self.caught_up - OVERLAP))
         self.screen.note(f"Loki does not answer ({clean(cause)}); trying again")
         while True:
             try:
