@@ -32,7 +32,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-SECOND = 1_000_000_000  # nanoseconds
+SECOND, MILLISECOND = 1_000_000_000, 1_000_000  # nanoseconds
 DEFAULT_URL = "http://127.0.0.1:3100"
 LOGCLI_DOWNLOADS = "https://github.com/grafana/loki/releases"
 # Lines per request. Loki gives at most `max_entries_limit_per_query` of them, by default this number.
@@ -103,7 +103,10 @@ class LokiDownError(CommandError):
 
 
 class Span(NamedTuple):
-    """Range of time in nanoseconds since 1970; `end` does not belong to it."""
+    """Range of time in nanoseconds since 1970; `end` does not belong to it.
+
+    What the user asks for is in whole milliseconds, because LogQL has no smaller unit.
+    """
 
     start: int
     end: int
@@ -146,7 +149,7 @@ def span_of(args: argparse.Namespace, now: int) -> Span:
         )
     if start > now:
         raise CommandError(f"the time range starts in the future, at {clock(start, True)}")
-    return Span(start, end)
+    return Span(start // MILLISECOND * MILLISECOND, -(-end // MILLISECOND) * MILLISECOND)
 
 
 class Ranks(NamedTuple):
@@ -499,7 +502,8 @@ class Logcli:
 
     def entries(self, query: str, span: Span, limit: int = 0, forward: bool = True) -> list[Entry]:
         """Lines of a log query, oldest first; see `stream`."""
-        return sorted(self.stream(query, span, limit, forward), key=lambda entry: entry.time)
+        found = list(self.stream(query, span, limit, forward))
+        return sorted(found if forward else reversed(found), key=lambda entry: entry.time)
 
     def last(self, query: str, span: Span) -> Entry | None:
         """Newest line of a log query."""
@@ -517,7 +521,7 @@ class Logcli:
     def count(self, query: str, span: Span) -> dict[Source, int]:
         """Number of lines of a log query, by source."""
         # A metric query counts what is newer than its start, and what is as new as its end: 1 ns later than a span.
-        expression = f"count_over_time({query} [{span.end - span.start}ns])"
+        expression = f"count_over_time({query} [{(span.end - span.start) // MILLISECOND}ms])"
         found: dict[Source, int] = {}
         for labels, number in self.values(f"sum by (rank, host, component, job, node) ({expression})", span.end - 1):
             found[Source.of(labels)] = found.get(Source.of(labels), 0) + int(number)
@@ -1068,10 +1072,10 @@ class Download:
     """All lines of a range of time as files, one per rank, in the order of time.
 
     logcli loads each stream by itself, in slices of time that it keeps as files (`--part-path-prefix`); slices that are
-    complete are not loaded again. By itself, because logcli sorts lines of several streams so that lines with the same
-    time can change places (sort.Slice in pkg/logcli/print/print.go), and drops a line at the border of two requests
-    when another stream has the same text at the same time. `keep job` removes the labels that Loki adds to single lines
-    (detected_level), which would make several streams of one.
+    complete are not loaded again. By itself, because at the border of two requests logcli drops a line when another
+    stream has the same text at the same time (printStream in pkg/logcli/print/print.go). `keep job` removes the labels
+    that Loki adds to single lines (detected_level), which would make several streams of one. Loki does not keep the
+    order of lines with the same time (tried with 3.7.8).
 
     Parameters:
         folder: where the files go.
