@@ -124,7 +124,7 @@ def terminal_latency(lab: Lab, lines: int = 100) -> float:
             Path(packed.extract(packed.namelist()[0], folder)).rename(f"{folder}/logcli").chmod(0o755)
         program = ROOT / "roles/docker_loki_grafana/files/cluster_logs.py"
         tail = subprocess.Popen(
-            [sys.executable, program, "tail", "--url", lab.loki_url, "--rank", "79", "--since", "0"],
+            [sys.executable, program, "tail", "--url", lab.loki_url, "--rank", "79", "--since", "1m"],
             env=os.environ | {"PATH": f"{folder}:{os.environ['PATH']}"},
             stdout=subprocess.PIPE,
             text=True,
@@ -134,9 +134,13 @@ def terminal_latency(lab: Lab, lines: int = 100) -> float:
             with writer:
                 writer.stdin.write((STAMPS % lines).encode())
                 writer.stdin.close()
-                waits = [time.time() - float(tail.stdout.readline().rpartition(" ")[2]) for _ in range(lines)]
+                start, waits = time.time(), []
+                while len(waits) < lines:
+                    written = float(tail.stdout.readline().rpartition(" ")[2])
+                    if written > start:  # not of an earlier measurement
+                        waits.append(time.time() - written)
             tail.terminate()
-    return statistics.median(waits)
+    return statistics.median(waits[10:])  # without those from before the tail was connected
 
 
 def agent_load(lab: Lab, rate: int) -> dict:
