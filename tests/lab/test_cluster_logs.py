@@ -28,7 +28,7 @@ WHICH = ("--rank", "70-72")
 WRITE = """
     mkdir -p -m 1777 {logs}
     for number in $(seq {first} {last}); do
-        echo "$(date '+%F %T,%3N') | INFO | rank:{rank} | step:$number | loss: 2.5"
+        echo "$(date '+%F %T,%3N') | INFO | rank:{rank} | step:$number | metric:loss | value:2.5"
         sleep {pause}
     done >> {logs}/worker-rank{rank}-{node}.log
 """
