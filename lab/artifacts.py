@@ -146,22 +146,27 @@ def release(program: str, package: str, versions: dict[str, str], platform: str)
 
 
 def mac() -> dict:
-    """Provide a substitute for the release archive for Macs: this machine's own program in an archive of that form.
+    """Provide substitutes for the release archives for Macs: this machine's own programs in archives of that form.
 
     Returns:
-        Variables of the role promtail for the simulated Mac.
+        Variables of the roles for the simulated Mac.
     """
-    variables = yaml.safe_load(VARIABLES.read_text())
-    version = variables["promtail_version"]
-    source = ARTIFACTS / "releases" / f"v{version}" / f"promtail-{engine.platform()}.zip"
-    # Not into the artifacts folder: it is no program for a Mac.
-    folder = STATE / "mac" / f"v{version}"
-    folder.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(source) as packed, tempfile.TemporaryDirectory() as scratch:
-        program = Path(packed.extract(packed.namelist()[0], scratch))
-        archive(program, folder / "promtail-darwin-arm64.zip")
-    write_sums(folder)
-    return {"promtail_base_url": f"file://{folder.parent}", "promtail_download_dir": str(STATE / "mac" / "downloads")}
+    # Not into the artifacts folder: they are no programs for a Mac.
+    home, downloads = STATE / "mac", str(STATE / "mac" / "downloads")
+    for name, version in (("promtail", yaml.safe_load(VARIABLES.read_text())["promtail_version"]), ("logcli", LOKI)):
+        source = ARTIFACTS / "releases" / f"v{version}" / f"{name}-{engine.platform()}.zip"
+        folder = home / f"v{version}"
+        folder.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(source) as packed, tempfile.TemporaryDirectory() as scratch:
+            program = Path(packed.extract(packed.namelist()[0], scratch))
+            archive(program, folder / f"{name}-darwin-arm64.zip")
+        write_sums(folder)
+    return {
+        "promtail_base_url": f"file://{home}",
+        "promtail_download_dir": downloads,
+        "docker_loki_grafana_logcli_base_url": f"file://{home}",
+        "docker_loki_grafana_download_dir": downloads,
+    }
 
 
 def image_names(path: Path) -> list[str]:

@@ -14,14 +14,27 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from ansible_collections.smolcluster.logging.plugins.module_utils import accounts
-from ansible_collections.smolcluster.logging.plugins.module_utils.agents.base import Agent
 from ansible_collections.smolcluster.logging.plugins.module_utils.errors import DeploymentError
 from ansible_collections.smolcluster.logging.plugins.module_utils.services.base import Run
 
 MANIFEST = "manifest.json"
+
+
+class Program(Protocol):
+    """A program that is installed from a release archive: an agent, or logcli.
+
+    Attributes:
+        NAME: its name.
+        VERSION_OPTION: options with which it prints its version.
+        START_HINT: sentence with what to try when it does not start on a host.
+    """
+
+    NAME: str
+    VERSION_OPTION: tuple[str, ...]
+    START_HINT: str
 
 
 def digest_of(file: BinaryIO) -> str:
@@ -58,13 +71,13 @@ def origin_of(home: Path, version: str, program: str) -> dict[str, str]:
         return {}
 
 
-def unpack(archive: Path, folder: Path, agent: Agent, run: Run, sha256: str = "") -> Path:
+def unpack(archive: Path, folder: Path, kind: Program, run: Run, sha256: str = "") -> Path:
     """Unpack the program of a release archive next to its final folder, and check that the program starts here.
 
     Parameters:
         archive: zip with one file.
         folder: final folder of the version; it is not changed.
-        agent: the agent of this program.
+        kind: the program.
         run: function that runs a command.
         sha256: digest that the archive must have; empty when none is known.
 
@@ -96,17 +109,17 @@ def unpack(archive: Path, folder: Path, agent: Agent, run: Run, sha256: str = ""
             raise DeploymentError(f"{archive.name} is not a zip archive: {error}") from error
 
     manifest = {"name": archive.name, "archive": found}
-    return prepare(folder, extract, f"the program in {archive.name}", manifest, agent, run)
+    return prepare(folder, extract, f"the program in {archive.name}", manifest, kind, run)
 
 
-def copy_of(program: str, owner: tuple[int, int], folder: Path, agent: Agent, run: Run) -> Path:
+def copy_of(program: str, owner: tuple[int, int], folder: Path, kind: Program, run: Run) -> Path:
     """Copy the program of a package manager next to its final folder, and check that it starts here.
 
     Parameters:
         program: path of the program.
         owner: see `opened_as`.
         folder: final folder of the version; it is not changed.
-        agent: the agent of this program.
+        kind: the program.
         run: function that runs a command.
 
     Returns:
@@ -123,7 +136,7 @@ def copy_of(program: str, owner: tuple[int, int], folder: Path, agent: Agent, ru
         # The digest of the copy, because the package manager may replace its program at any time.
         manifest["archive"] = digest(target)
 
-    return prepare(folder, copy, program, manifest, agent, run)
+    return prepare(folder, copy, program, manifest, kind, run)
 
 
 @contextmanager
@@ -156,7 +169,7 @@ def opened_as(program: str, owner: tuple[int, int]) -> Iterator[BinaryIO]:
 
 
 def prepare(
-    folder: Path, fill: Callable[[Path], None], name: str, manifest: dict[str, str], agent: Agent, run: Run
+    folder: Path, fill: Callable[[Path], None], name: str, manifest: dict[str, str], kind: Program, run: Run
 ) -> Path:
     """Create the folder of a version under a temporary name.
 
@@ -165,7 +178,7 @@ def prepare(
         fill: writes the program to a path.
         name: name of the program in messages.
         manifest: origin of the program; the digest of the program is added.
-        agent: the agent of this program.
+        kind: the program.
         run: function that runs a command.
 
     Returns:
@@ -179,17 +192,17 @@ def prepare(
         shutil.rmtree(stale)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        program = partial / agent.NAME
+        program = partial / kind.NAME
         fill(program)
         program.chmod(0o755)
         try:
-            code, out, err = run([str(program), *agent.VERSION_OPTION])
+            code, out, err = run([str(program), *kind.VERSION_OPTION])
         except OSError as error:
             code, out, err = 126, "", str(error)
         if code:
             raise DeploymentError(
                 f"{name} does not start on this node: {(err or out).strip()}. "
-                f"Check that archive, system and architecture match. {agent.START_HINT}"
+                f"Check that archive, system and architecture match. {kind.START_HINT}"
             )
         (partial / MANIFEST).write_text(json.dumps({**manifest, "program": digest(program)}) + "\n")
         partial.chmod(0o755)
@@ -197,3 +210,19 @@ def prepare(
         shutil.rmtree(partial)
         raise
     return partial
+
+
+def install(archive: Path, folder: Path, kind: Program, run: Run, sha256: str = "") -> None:
+    """Make a version the only one, and remove its archive; see `unpack`.
+
+    Raises:
+        DeploymentError: see `unpack`. What was installed before is still there.
+    """
+    made = unpack(archive, folder, kind, run, sha256)
+    if folder.exists():
+        shutil.rmtree(folder)
+    made.rename(folder)
+    for other in folder.parent.iterdir():
+        if other.is_dir() and other != folder:
+            shutil.rmtree(other)
+    archive.unlink()

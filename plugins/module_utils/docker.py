@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.smolcluster.logging.plugins.module_utils import host
+from ansible_collections.smolcluster.logging.plugins.module_utils import archive, host, layout, logcli
 from ansible_collections.smolcluster.logging.plugins.module_utils.systems import linux
 from ansible_collections.smolcluster.logging.plugins.module_utils.systems.darwin import PREFIXES
 
@@ -120,6 +120,33 @@ def owner_of(unit: Path, marker: str) -> str:
         return "foreign"
 
 
+def owner_of_command(command: Path, project: Path, marker: str) -> str:
+    """Owner of the command cluster-logs: `ours`, `foreign` or `absent`.
+
+    Parameters:
+        command: the link to it in a folder of the PATH.
+        project: folder of the project.
+        marker: name of the file that marks a folder of the project as made by this collection.
+    """
+    if not os.path.lexists(command):
+        return "absent"
+    if not command.is_symlink():
+        return "foreign"
+    target = Path(os.readlink(command))
+    ours = target == project / "bin" / command.name or (target.parent.parent / marker).exists()
+    return "ours" if ours else "foreign"
+
+
+def platform_of(system: str) -> str:
+    """Platform in the names of release archives; empty when there is none for this host.
+
+    Parameters:
+        system: name of the kernel.
+    """
+    known = layout.layout_of(logcli.NAME, system).platforms if system in layout.SYSTEMS else {}
+    return known.get(host.system.architecture(), "")
+
+
 def has_address(address: str) -> bool:
     """Whether this host has an IP address: whether a socket can be bound to it, on a port that the system chooses."""
     try:
@@ -163,9 +190,11 @@ def gather(module: AnsibleModule) -> dict[str, Any]:
     # `127.0.0.1:3000->3000/tcp, …`, one line per container
     published = output(module, docker, "ps", "--filter", own, "--format", "{{.Ports}}") if engine else ""
     holders = {port: host.system.listener(port) for port in module.params["ports"] if f":{port}->" not in published}
-    foreign, error = look_into(Path(module.params["project_dir"]), module.params["marker"])
+    project, marker = Path(module.params["project_dir"]), module.params["marker"]
+    foreign, error = look_into(project, marker)
     return {
         "system": os.uname().sysname,
+        "platform": platform_of(os.uname().sysname),
         "distribution": release.get("ID", ""),
         "release": release.get("VERSION_ID", ""),
         "codename": release.get("VERSION_CODENAME", ""),
@@ -185,6 +214,8 @@ def gather(module: AnsibleModule) -> dict[str, Any]:
         "foreign_folder": foreign,
         "folder_error": error,
         "unit": owner_of(Path(module.params["unit"]), module.params["unit_marker"]),
+        "command": owner_of_command(Path(module.params["command"]), project, marker),
+        "logcli": archive.origin_of(project / logcli.NAME, module.params["logcli_version"], logcli.NAME),
         "taken": {str(port): holder for port, holder in holders.items() if holder},
         "missing_addresses": [address for address in module.params["addresses"] if not has_address(address)],
         "images": [

@@ -20,6 +20,8 @@ options:
   marker: {description: Name of the file that marks the folder as made by this collection., type: str, required: true}
   unit: {description: Path of the systemd unit that the role writes., type: path, required: true}
   unit_marker: {description: Text that marks the unit as written by this collection., type: str, required: true}
+  command: {description: Path of the command cluster-logs., type: path, required: true}
+  logcli_version: {description: Version of logcli that the project needs., type: str, default: ''}
   ports: {description: TCP ports that the project publishes., type: list, elements: int, default: []}
   addresses: {description: IP addresses that the ports are published on., type: list, elements: str, default: []}
   images: {description: Names of images that the project needs., type: list, elements: str, default: []}
@@ -32,12 +34,19 @@ EXAMPLES = r"""
     marker: .managed-by-smolcluster-logging
     unit: /etc/systemd/system/smolcluster-logging.service
     unit_marker: Managed by smolcluster.logging
+    command: /usr/local/bin/cluster-logs
+    logcli_version: 3.7.8
     ports: [3100]
     addresses: [0.0.0.0]
     images: ["grafana/loki:3.7.8"]
 """
 RETURN = r"""
 system: {description: Name of the operating system's kernel., returned: always, type: str, sample: Linux}
+platform:
+  description: Platform in the names of release archives; empty when there is none for this host.
+  returned: always
+  type: str
+  sample: linux-amd64
 distribution: {description: C(ID) of os-release(5)., returned: always, type: str, sample: debian}
 release: {description: C(VERSION_ID) of os-release(5)., returned: always, type: str, sample: '13'}
 codename: {description: C(VERSION_CODENAME) of os-release(5)., returned: always, type: str, sample: trixie}
@@ -75,6 +84,12 @@ foreign_folder:
   type: bool
 folder_error: {description: Why the account cannot read that folder; empty when it can., returned: always, type: str}
 unit: {description: 'The role''s systemd unit: C(ours), C(foreign) or C(absent).', returned: always, type: str}
+command: {description: 'The command cluster-logs: C(ours), C(foreign) or C(absent).', returned: always, type: str}
+logcli:
+  description:
+    - C(name) and C(sha256) of the archive that O(logcli_version) was unpacked from; empty when it is not installed.
+  returned: always
+  type: dict
 taken:
   description: Ports that a program outside the project listens on, each with its pid and command.
   returned: always
@@ -100,6 +115,8 @@ def main() -> None:
             "marker": {"type": "str", "required": True},
             "unit": {"type": "path", "required": True},
             "unit_marker": {"type": "str", "required": True},
+            "command": {"type": "path", "required": True},
+            "logcli_version": {"type": "str", "default": ""},
             "ports": {"type": "list", "elements": "int", "default": []},
             "addresses": {"type": "list", "elements": "str", "default": []},
             "images": {"type": "list", "elements": "str", "default": []},

@@ -276,8 +276,8 @@ def problems(settings: dict[str, Any], host: dict[str, Any]) -> list[str]:
     Parameters:
         settings: `project_dir`, `docker_source`, `retention`, `grafana_default_password` (whether it is `admin` or
             empty), `listen` (address by the variable that sets it; without Grafana's when that is off), `ports` (port
-            by the variable that sets it), `images` (list of `name`, `digest`, `file`) and `unit` (path of the role's
-            systemd unit).
+            by the variable that sets it), `images` (list of `name`, `digest`, `file`), `unit` (path of the role's
+            systemd unit) and `command` (path of cluster-logs).
         host: results of the module `log_store_info`.
     """
     found = setting_problems(settings) + address_problems(settings["listen"], host["missing_addresses"])
@@ -306,6 +306,13 @@ def problems(settings: dict[str, Any], host: dict[str, Any]) -> list[str]:
             f"{settings['project_dir']} cannot be used: {host['folder_error']}. Set docker_loki_grafana_project_dir "
             "to a folder of the account that Ansible uses"
         )
+    if not host["platform"]:
+        found.append(
+            f"there is no logcli, Loki's client, for {host['system']} on this host's processor. Use a host with a "
+            "processor of x86_64, arm64 or ARMv7 as the controller"
+        )
+    if host["command"] == "foreign":
+        found.append(f"{settings['command']} exists and was not created by this collection. Move it away")
     if host["unit"] == "foreign":
         found.append(f"{settings['unit']} exists and was not created by this collection. Move it away")
     for variable, port in settings["ports"].items():

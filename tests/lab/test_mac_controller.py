@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lab import hosts, images
+from lab import artifacts, hosts, images
 from lab.config import ADDRESS, STATE, USER, VARIABLES, Host
 from lab.shell import wait_for
 from tests.lab.harness import ROOT, Lab, Play
@@ -41,16 +41,20 @@ class Controller:
         self.inventory = folder / "hosts.json"
         known = folder / "known_hosts"
         known.write_text(hosts.prepare(MAC, (STATE / "id_ed25519.pub").read_text()) + "\n")
-        self.variables = yaml.safe_load(VARIABLES.read_text()) | {
-            "ansible_host": ADDRESS,
-            "ansible_port": MAC.ssh_port,
-            "ansible_user": USER,
-            "ansible_ssh_private_key_file": str(STATE / "id_ed25519"),
-            "ansible_ssh_common_args": f"-o UserKnownHostsFile={known} -o IdentitiesOnly=yes",
-            "ansible_become": False,
-            "docker_loki_grafana_project_dir": PROJECT,
-            "smolcluster_address": "mac2",
-        }
+        self.variables = (
+            yaml.safe_load(VARIABLES.read_text())
+            | artifacts.mac()
+            | {
+                "ansible_host": ADDRESS,
+                "ansible_port": MAC.ssh_port,
+                "ansible_user": USER,
+                "ansible_ssh_private_key_file": str(STATE / "id_ed25519"),
+                "ansible_ssh_common_args": f"-o UserKnownHostsFile={known} -o IdentitiesOnly=yes",
+                "ansible_become": False,
+                "docker_loki_grafana_project_dir": PROJECT,
+                "smolcluster_address": "mac2",
+            }
+        )
 
     def play(self, playbook: str, *words: str, **variables) -> Play:
         """Run a playbook for the controller alone."""
@@ -125,6 +129,7 @@ def test_deployment_second_run_and_removal(engine: Controller):
     assert engine.sh("curl -s http://127.0.0.1:3100/ready") == "ready"
     assert engine.sh(f"stat -c '%U %a' {PROJECT}") == "smol 700"
     assert engine.sh(f"find {PROJECT} ! -user smol") == ""
+    assert engine.sh(f"su smol -c '{PROJECT}/bin/cluster-logs status'", check=False).startswith("Loki ")
     play = engine.play("site.yml")
     assert play.code == 0, play.output
     assert play.changed() == 0

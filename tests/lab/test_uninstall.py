@@ -14,7 +14,7 @@ AGENT = """
     id promtail 2>/dev/null; getent group promtail; pgrep promtail; systemctl cat promtail 2>/dev/null; true
 """
 STORE = """
-    ls -d /opt/smolcluster-logging /etc/systemd/system/smolcluster-logging.service \
+    ls -d /opt/smolcluster-logging /usr/local/bin/cluster-logs /etc/systemd/system/smolcluster-logging.service \
         /etc/systemd/system/*/smolcluster-logging.service 2>/dev/null
     docker ps --all --quiet; docker volume ls --quiet; docker network ls --quiet --filter type=custom
 """

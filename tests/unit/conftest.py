@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / folder) for folder in ("roles/agent/files", "roles/promtail/files", "plugins/module_utils")]
+FOLDERS = ("roles/agent/files", "roles/promtail/files", "roles/docker_loki_grafana/files", "plugins/module_utils")
+sys.path[:0] = [str(ROOT / folder) for folder in FOLDERS]
 
 
 @pytest.fixture

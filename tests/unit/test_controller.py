@@ -25,10 +25,14 @@ SETTINGS = {
     "ports": {"docker_loki_grafana_loki_port": 3100, "docker_loki_grafana_grafana_port": "3000"},
     "images": [{"name": "grafana/loki:3.7.8", "digest": "", "file": ""}],
     "unit": "/etc/systemd/system/smolcluster-logging.service",
+    "command": "/usr/local/bin/cluster-logs",
 }
 VARIABLES = ROOT / "roles/docker_loki_grafana/vars/main"
 HOST = {
     "system": "Linux",
+    "platform": "linux-amd64",
+    "command": "absent",
+    "logcli": {},
     "distribution": "debian",
     "release": "13",
     "codename": "trixie",
@@ -367,6 +371,13 @@ def test_folder_and_unit_of_somebody_else_are_refused():
     )
 
 
+def test_command_of_somebody_else_and_unknown_processor_are_refused():
+    (found,) = problems({"command": "foreign"})
+    assert found == "/usr/local/bin/cluster-logs exists and was not created by this collection. Move it away"
+    (found,) = problems({"platform": ""})
+    assert found.startswith("there is no logcli, Loki's client, for Linux on this host's processor. Use a host ")
+
+
 def test_other_systems_are_refused():
     assert "supports Linux and macOS, not FreeBSD" in problems({"system": "FreeBSD"})[0]
 
@@ -465,3 +476,19 @@ def test_addresses_of_this_host():
     assert docker.has_address("0.0.0.0")  # noqa: S104
     assert not docker.has_address("192.0.2.9")
     assert not docker.has_address("2001:db8::9")
+
+
+def test_whose_the_command_is(tmp_path):
+    command, project = tmp_path / "cluster-logs", tmp_path / "project"
+    assert docker.owner_of_command(command, project, "mark") == "absent"
+    command.symlink_to(project / "bin/cluster-logs")  # also when its folder was removed by hand
+    assert docker.owner_of_command(command, project, "mark") == "ours"
+    command.unlink()
+    (tmp_path / "before/bin").mkdir(parents=True)
+    command.symlink_to(tmp_path / "before/bin/cluster-logs")
+    assert docker.owner_of_command(command, project, "mark") == "foreign"
+    (tmp_path / "before/mark").touch()
+    assert docker.owner_of_command(command, project, "mark") == "ours"
+    command.unlink()
+    command.touch()
+    assert docker.owner_of_command(command, project, "mark") == "foreign"

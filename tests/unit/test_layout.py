@@ -18,6 +18,8 @@ from ansible_collections.smolcluster.logging.plugins.module_utils.services.base 
 from ansible_collections.smolcluster.logging.plugins.modules import agent_deployment
 from ansible_collections.smolcluster.logging.plugins.plugin_utils import agent_checks
 
+from lab import artifacts
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -87,3 +89,9 @@ def test_agents_have_what_the_engine_asks_for():
     assert promtail.NAME in AGENTS
     assert agent_deployment.SPEC["agent"]["choices"] == list(AGENTS)
     assert (ROOT / "roles" / promtail.NAME).is_dir()
+
+
+def test_logcli_is_the_one_that_the_lab_builds_and_of_the_version_of_loki():
+    defaults = yaml.safe_load((ROOT / "roles/docker_loki_grafana/defaults/main.yml").read_text())
+    assert defaults["docker_loki_grafana_logcli_version"] == artifacts.LOKI
+    assert defaults["docker_loki_grafana_loki_image"] == artifacts.LOKI_IMAGE

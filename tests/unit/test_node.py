@@ -13,7 +13,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from ansible_collections.smolcluster.logging.plugins.module_utils import archive, ownership
+from ansible_collections.smolcluster.logging.plugins.module_utils import archive, logcli, ownership
 from ansible_collections.smolcluster.logging.plugins.module_utils.agents import promtail as promtail_agent
 from ansible_collections.smolcluster.logging.plugins.module_utils.changes import Folder
 from ansible_collections.smolcluster.logging.plugins.module_utils.errors import DeploymentError
@@ -74,6 +74,18 @@ def test_archive_with_another_digest_than_expected_is_not_unpacked(tmp_path):
     Folder(tmp_path / "opt/3.6.11", made).apply()
     origin = {"name": "promtail-linux-amd64.zip", "sha256": archive.digest(packed)}
     assert archive.origin_of(tmp_path / "opt", "3.6.11", "promtail") == origin
+
+
+def test_installed_version_is_the_only_one_and_a_bad_archive_changes_nothing(tmp_path):
+    for version in ("3.7.7", "3.7.8"):
+        packed = zip_of(tmp_path / "logcli-linux-amd64.zip", **{"logcli-linux-amd64": PROGRAM})
+        archive.install(packed, tmp_path / version, logcli, run, archive.digest(packed))
+        assert [path.name for path in tmp_path.iterdir()] == [version]
+        assert stat.S_IMODE((tmp_path / version / "logcli").stat().st_mode) == 0o755
+    packed = zip_of(tmp_path / "logcli-linux-amd64.zip", logcli="not a program")
+    with pytest.raises(DeploymentError, match="does not start on this node"):
+        archive.install(packed, tmp_path / "3.7.9", logcli, run)
+    assert archive.origin_of(tmp_path, "3.7.8", "logcli")["name"] == "logcli-linux-amd64.zip"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another account")
