@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 from ansible_collections.smolcluster.logging.plugins.module_utils import source_folders
 from ansible_collections.smolcluster.logging.plugins.module_utils.source_folders import FolderError, SourceFolders
-from ansible_collections.smolcluster.logging.plugins.plugin_utils import sources
+from ansible_collections.smolcluster.logging.plugins.plugin_utils import presets, sources
+
+ROOT = Path(__file__).resolve().parents[2]
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to act as another account")
 SMOL, OTHER = 64001, 64002  # accounts without a name
@@ -370,5 +372,9 @@ def test_source_states_owner_and_mode_and_what_lies_below_a_followed_folder_is_t
     ],
 )
 def test_what_a_source_states_is_checked(stated, words):
-    problems = "\n".join(sources.source_problems([source("/srv/*.log", **stated)], ["smolcluster"]))
+    problems = "\n".join(
+        sources.source_problems(
+            [source("/srv/*.log", **stated)], presets.load(str(ROOT / "roles/agent/vars/formats"), "")
+        )
+    )
     assert (words in problems) if words else problems == ""
