@@ -15,6 +15,7 @@ from pathlib import Path
 
 import cluster_logs
 import pytest
+from ansible_collections.smolcluster.logging.plugins.module_utils import runs
 from cluster_logs import (
     BAD,
     FAILED,
@@ -109,18 +110,65 @@ def test_wrong_lists_of_ranks(text, words):
 @pytest.mark.parametrize(
     ("words", "query"),
     [
-        ((), '{job=~".+"}'),
-        (("--rank", "7"), '{job=~".+", rank="7"}'),
-        (("--rank", "0-1,se.rver"), '{job=~".+", rank=~"0|1|se\\\\.rver"}'),
-        (("--node", "mini1"), '{job=~".+", node="mini1"}'),
-        (("--node", 'a"b,b|c'), '{job=~".+", node=~"a\\"b|b\\\\|c"}'),
-        (("--level", "error"), '{job=~".+", level=~"ERROR|ERR|CRITICAL|FATAL|PANIC"}'),
-        (("--grep", r'a"b\d'), '{job=~".+"} |~ "a\\"b\\\\d"'),
+        ((), "{ALL}"),
+        (("--rank", "7"), '{ALL, rank="7"}'),
+        (("--rank", "0-1,se.rver"), '{ALL, rank=~"0|1|se\\\\.rver"}'),
+        (("--node", "mini1"), '{ALL, node="mini1"}'),
+        (("--node", 'a"b,b|c'), '{ALL, node=~"a\\"b|b\\\\|c"}'),
+        (("--level", "error"), '{ALL, level=~"ERROR|ERR|CRITICAL|FATAL|PANIC"}'),
+        (("--grep", r'a"b\d'), '{ALL} |~ "a\\"b\\\\d"'),
     ],
 )
 def test_logql_of_options(words, query):
     args = options("tail", *words)
-    assert cluster_logs.selector(args) + cluster_logs.text_filter(args) == query
+    assert cluster_logs.selector(args) + cluster_logs.text_filter(args) == query.replace("ALL", cluster_logs.ALL)
+
+
+def test_runs_have_the_name_of_their_stream_that_the_playbooks_use():
+    assert runs.STREAM["job"] == cluster_logs.RUNS
+
+
+class Records:
+    """A stand-in for logcli that has only records of runs: name, event, seconds after NOW, nodes."""
+
+    def __init__(self, *records: tuple) -> None:
+        self.lines = [
+            Entry(NOW + at * SECOND, json.dumps({"run": run, "event": event, "nodes": nodes}), {})
+            for run, event, at, *nodes in records
+        ]
+
+    def entries(self, query: str, span: Span) -> list[Entry]:
+        assert query == '{job="smolcluster-runs"}'
+        assert span.start < span.end
+        return self.lines
+
+
+def test_a_run_ends_with_its_record_or_the_next_run_on_its_nodes():
+    records = Records(
+        ("a", "start", 0, "mini1", "mini2"), ("b", "start", 5, "mini3"), ("a", "end", 10), ("a", "end", 20)
+    )
+    records.lines[2:2] = [Entry(NOW, text, {}) for text in ("no JSON", "[]", "1", '{"run": "x"}')]
+    records.lines += Records(("c", "start", 30, "mini3", "mini1")).lines
+    found = {run.name: run for run in cluster_logs.runs_of(records, NOW)}
+    assert [(name, run.nodes, run.end and (run.end - NOW) // SECOND) for name, run in found.items()] == [
+        ("a", ("mini1", "mini2"), 10),
+        ("b", ("mini3",), 30),
+        ("c", ("mini3", "mini1"), None),
+    ]
+    assert found["c"].span(NOW + 60 * SECOND) == Span(NOW + 30 * SECOND, NOW + 60 * SECOND)
+    assert found["a"].span(NOW).end > found["a"].end
+
+
+def test_option_run_sets_time_and_nodes_and_refuses_what_contradicts_it():
+    records = Records(("gpt-1", "start", 0, "mini1"), ("gpt-1", "end", 60))
+    args = options("errors", "--run", "gpt-1")
+    cluster_logs.choose_run(args, records)
+    assert (args.node, args.start) == (["mini1"], NOW)
+    with pytest.raises(CommandError, match=r"no run gpt-2 in the last 30 days\. Similar names: gpt-1") as error:
+        cluster_logs.choose_run(options("download", "x", "--run", "gpt-2"), records)
+    assert error.value.code == BAD
+    with pytest.raises(CommandError, match="cannot be used with"):
+        cluster_logs.choose_run(options("ranks", "--run", "gpt-1", "--node", "mini2"), records)
 
 
 def test_query_for_the_lines_of_a_source():

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import ast
 import datetime
+import difflib
 import heapq
 import json
 import os
@@ -72,6 +73,12 @@ LEVEL_COLOURS.update(dict.fromkeys(("CRITICAL", *LEVELS["CRITICAL"]), "1;31"))
 STYLE = re.compile("\x1b\\[[0-9;:]*m")
 STEP = re.compile(r"\bstep\b\W{0,3}(\d+)", re.IGNORECASE)
 TRACEBACK = "Traceback (most recent call last)"
+
+
+# Selects all lines but the records of runs (plugins/module_utils/runs.py; a unit test compares the name).
+RUNS = "smolcluster-runs"
+ALL = f'job=~".+", job!="{RUNS}"'
+KEPT = 30 * 86400 * SECOND  # how far back runs are looked for
 
 
 class CommandError(Exception):
@@ -215,7 +222,7 @@ def matcher(label: str, values: Sequence[str]) -> str:
 
 def selector(args: argparse.Namespace, level: str | None = None) -> str:
     """LogQL of the streams that the options ask for, or of those with at least a level."""
-    parts = ['job=~".+"']
+    parts = [ALL]
     if args.rank:
         parts.append(matcher("rank", args.rank.values()))
     if args.node:
@@ -844,7 +851,7 @@ def checked(logcli: Logcli, args: argparse.Namespace, span: Span) -> list[dict[s
     Raises:
         CommandError: there is none, or none of a rank or node that the user names.
     """
-    found = logcli.series('{job=~".+"}', span)
+    found = logcli.series(f"{{{ALL}}}", span)
     when = f"from {clock(span.start, True)} to {clock(span.end, True)}"
     if not found:
         raise CommandError(
@@ -951,7 +958,7 @@ def do_errors(args: argparse.Namespace, logcli: Logcli, screen: Screen) -> int:
         screen.entry(entry, with_time=True)
     # Those that wrote something at about that time; others belong to another training.
     near = Span(first.time - 600 * SECOND, first.time + 600 * SECOND)
-    others = [source for source in sources_of(logcli.series('{job=~".+"}', near)) if source != first.source]
+    others = [source for source in sources_of(logcli.series(f"{{{ALL}}}", near)) if source != first.source]
     said = together(lambda source: around(logcli, source, first, args), others)
     screen.out.write(f"\nThe others in the {args.around} s around it, at most {args.lines} lines before and after:\n\n")
     marked = [(entry, "  ") for _source, rows in said for entry in rows]
@@ -1014,6 +1021,92 @@ def do_status(args: argparse.Namespace, logcli: Logcli, screen: Screen) -> int:
             rows.append([node, state, age(seconds), last.source.title, last.text.partition("\n")[0]])
     screen.table(["NODE", "STATE", "AGE", "FROM", "LAST LINE"], rows)
     return BAD if silent else GOOD
+
+
+# --- runs
+
+
+class Run(NamedTuple):
+    """A run that playbooks/start.yml has recorded; times in nanoseconds since 1970.
+
+    `end` is the recorded end, or the start of the next run on one of its nodes; None without both.
+    """
+
+    name: str
+    nodes: tuple[str, ...]
+    start: int
+    end: int | None
+
+    def span(self, now: int) -> Span:
+        """Range of time of its lines."""
+        end = now if self.end is None else self.end + 1
+        return Span(self.start // MILLISECOND * MILLISECOND, -(-end // MILLISECOND) * MILLISECOND)
+
+
+def runs_of(logcli: Logcli, now: int) -> list[Run]:
+    """Recorded runs, the oldest first."""
+    known: dict[str, Run] = {}
+    for entry in logcli.entries(f"{{job={quoted(RUNS)}}}", Span(now - KEPT, now)):
+        try:
+            record = json.loads(entry.text)
+            name, event = str(record["run"]), record["event"]
+            if event == "start":
+                known.setdefault(name, Run(name, tuple(map(str, record["nodes"])), entry.time, None))
+            elif event == "end" and name in known and known[name].end is None:
+                known[name] = known[name]._replace(end=entry.time)
+        except (ValueError, LookupError, TypeError):  # somebody else has sent this line
+            continue
+    found = list(known.values())
+    return [
+        run._replace(
+            end=min(
+                [
+                    *([] if run.end is None else [run.end]),
+                    *(other.start for other in found if other.start > run.start and set(other.nodes) & set(run.nodes)),
+                ],
+                default=None,
+            )
+        )
+        for run in found
+    ]
+
+
+def choose_run(args: argparse.Namespace, logcli: Logcli) -> None:
+    """Limit the options to the time and the nodes of the run that they name.
+
+    Raises:
+        CommandError: there is no run with this name, or the options name a time or nodes as well.
+    """
+    if args.start is not None or args.to is not None or args.node:
+        raise CommandError("--run cannot be used with --from, --to or --node: a run has its own time and nodes")
+    now = time.time_ns()
+    found = {run.name: run for run in runs_of(logcli, now)}
+    if args.run not in found:
+        near = ", ".join(difflib.get_close_matches(args.run, found, 3))
+        hint = f"Similar names: {near}" if near else "cluster-logs runs lists all runs"
+        raise CommandError(f"there is no run {args.run} in the last 30 days. {hint}", BAD)
+    run = found[args.run]
+    args.node, (args.start, args.to) = list(run.nodes), run.span(now)
+
+
+def do_runs(_args: argparse.Namespace, logcli: Logcli, screen: Screen) -> int:
+    """List the runs of the last 30 days."""
+    now = time.time_ns()
+    found = runs_of(logcli, now)
+
+    def row(run: Run) -> list[str]:
+        nodes = f"{{{ALL}, {matcher('node', run.nodes)}}}"
+        errors = f"{{{ALL}, {matcher('node', run.nodes)}, {matcher('level', levels_from('ERROR'))}}}"
+        lines, bad = (sum(logcli.count(query, run.span(now)).values()) for query in (nodes, errors))
+        end = "no end" if run.end is None else clock(run.end, True)
+        return [run.name, clock(run.start, True), end, str(lines), str(bad), ",".join(run.nodes)]
+
+    if not found:
+        screen.note("no run in the last 30 days; ansible-playbook playbooks/start.yml -e run=NAME records one")
+        return BAD
+    rows = [found for _run, found in together(row, found)]
+    screen.table(["RUN", "START", "END", "LINES", "ERRORS", "NODES"], rows)
+    return GOOD
 
 
 def do_query(args: argparse.Namespace, logcli: Logcli, screen: Screen) -> int:
@@ -1264,6 +1357,8 @@ examples:
   cluster-logs ranks                              last line, step and age of each rank
   cluster-logs status                             is Loki ready, does every node send
   cluster-logs download logs --from 09:00 --to 12:30
+  cluster-logs runs                               what was recorded with start.yml -e run=NAME
+  cluster-logs download logs --run gpt-1          all lines of a run; errors and ranks have --run, too
   cluster-logs query '{rank="0"} |= "loss"'
   cluster-logs query 'sum by (rank) (count_over_time({level="ERROR"}[1h]))'
   ssh -t CONTROLLER cluster-logs tail             from your desk
@@ -1313,7 +1408,7 @@ def parser() -> argparse.ArgumentParser:
         name: str, work: Callable, about: str, parents: Sequence = (), since: str = ""
     ) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=about, description=about, parents=[*parents, shared])
-        added.set_defaults(work=work, rank=None, node=[], level=None, grep=None, start=None, to=None)
+        added.set_defaults(work=work, rank=None, node=[], level=None, grep=None, start=None, to=None, run=None)
         if since:
             added.add_argument(
                 "--since", type=duration, default=since, help="how far to look back (default: %(default)s)"
@@ -1332,6 +1427,10 @@ def parser() -> argparse.ArgumentParser:
         help="say when a rank is silent that long; 0 for never (default: %(default)s)",
     )
     tail.add_argument("--time", action="store_true", help="print the time of each line, in this machine's zone")
+
+    def of_run(added: argparse.ArgumentParser) -> None:
+        added.add_argument("--run", help="lines of a run: its nodes, from its start to its end")
+
     errors = command(
         "errors", do_errors, "Show the first error of all ranks and what the others wrote then.", (which,), "24h"
     )
@@ -1340,7 +1439,11 @@ def parser() -> argparse.ArgumentParser:
         "--lines", type=positive, default=3, help="lines of each rank before and after (default: %(default)s)"
     )
     between(errors)
-    between(command("ranks", do_ranks, "Show the last line, step and age of each rank.", (which,), "24h"))
+    of_run(errors)
+    of_ranks = command("ranks", do_ranks, "Show the last line, step and age of each rank.", (which,), "24h")
+    between(of_ranks)
+    of_run(of_ranks)
+    command("runs", do_runs, "List the runs that playbooks/start.yml has recorded.")
     status = command("status", do_status, "Show whether Loki is ready and each node sends.", (), "24h")
     status.add_argument(
         "--silence",
@@ -1350,6 +1453,7 @@ def parser() -> argparse.ArgumentParser:
     )
     download = command("download", do_download, "Write all lines to files, one per rank.", (which, what), "24h")
     between(download)
+    of_run(download)
     download.add_argument(
         "folder", metavar="DIR", help="folder for the files: empty, missing, or of an unfinished download"
     )
@@ -1440,7 +1544,10 @@ def main(words: Sequence[str] | None = None) -> int:
             code = GOOD
         else:
             screen = Screen(args.color, sys.stdout, sys.stderr)
-            code = args.work(args, Logcli.find(args.url), screen)
+            logcli = Logcli.find(args.url)
+            if args.run is not None:
+                choose_run(args, logcli)
+            code = args.work(args, logcli, screen)
         sys.stdout.flush()
     except CommandError as error:
         sys.stdout.flush()
