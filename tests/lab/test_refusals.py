@@ -57,6 +57,30 @@ STORE = {
         "with the default password",
         "grafana_admin_password",
     ),
+    "password with a line feed": (
+        {"docker_loki_grafana_grafana_admin_password": "secret\n"},
+        "grafana_admin_password has a line feed",
+        "without it",
+    ),
+    "contact without a URL": (
+        {
+            "docker_loki_grafana_grafana_enabled": True,
+            "docker_loki_grafana_alert_contact_type": "webhook",
+            "docker_loki_grafana_alert_contact_address": "192.0.2.7",
+        },
+        "docker_loki_grafana_alert_contact_address is not a URL",
+        "http://",
+    ),
+    "unknown type of contact": (
+        {"docker_loki_grafana_alert_contact_type": "pager"},
+        "docker_loki_grafana_alert_contact_type",
+        "webhook",
+    ),
+    "threshold that is no number": (
+        {"docker_loki_grafana_alert_silence": "long"},
+        "docker_loki_grafana_alert_silence",
+        "int",
+    ),
     "image file missing": (
         {"docker_loki_grafana_loki_image_file": "/nowhere/loki.tar"},
         "no image file /nowhere/loki.tar",
