@@ -32,7 +32,7 @@ PROMTAIL_OFFICIAL, PROMTAIL_MODULE = "3.6.11", "3.6.15"
 LOKI = "3.7.8"
 LOKI_IMAGE = f"grafana/loki:{LOKI}"
 GRAFANA_REPOSITORY, GRAFANA_IMAGE = "grafana/grafana", "grafana/grafana:13.2.3"
-TOOLS = ("logcli", "loki-canary")
+TOOLS = ("logcli",)
 
 
 def sha256(path: Path) -> str:

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 from lab.config import CACHE
-from lab.shell import LabError, run, step, wait_for
+from lab.shell import LabError, lock, run, step, wait_for
 
 
 def answers() -> bool:
@@ -46,6 +46,13 @@ def ensure() -> None:
     """
     if answers():
         return
+    with lock("engine"):
+        if not answers():
+            _start()
+
+
+def _start() -> None:
+    """Start an engine; see `ensure`."""
     if not shutil.which("dockerd") and os.geteuid() == 0 and shutil.which("apt-get"):
         apt_install("docker.io", "iptables")
     if not shutil.which("dockerd") or os.geteuid() != 0:

@@ -11,7 +11,7 @@ import yaml
 
 from lab import artifacts, images
 from lab.config import ADDRESS, HOSTS, MAC, NETWORK, STATE, USER, VARIABLES, Host
-from lab.shell import LabError, run, step, wait_for
+from lab.shell import LabError, lock, run, step, wait_for
 
 # What systemd and a Docker engine need in a container; SYS_PTRACE lets the controller's own engine run health checks,
 # DAC_READ_SEARCH is a right that every real host gives to its services. `--privileged` would do as well but is refused
@@ -117,7 +117,11 @@ def prepare(host: Host, public_key: str) -> str:
 
 def write_variables() -> None:
     """Fill the artifacts folder, and write variables that make the roles install from it beside the artifacts."""
-    VARIABLES.write_text(yaml.safe_dump(artifacts.ensure()))
+    with lock("artifacts"):
+        part = VARIABLES.with_name(VARIABLES.name + ".part")
+        part.write_text(yaml.safe_dump(artifacts.ensure()))
+        # At once, because a run of Ansible may read it now.
+        part.replace(VARIABLES)
 
 
 def up(mac: bool = False) -> None:
@@ -144,6 +148,18 @@ def up(mac: bool = False) -> None:
     if MAC in hosts:
         # inventory/lab/hosts.py gives this to Ansible.
         (STATE / "mac1.json").write_text(json.dumps(artifacts.mac()))
+
+
+def restart(host: Host, cut: bool = False) -> None:
+    """Restart a host and wait until it has booted; `/tmp` and `/run` are empty then, its other files are kept.
+
+    Parameters:
+        host: a host that is up.
+        cut: whether it just loses power instead of shutting down.
+    """
+    run(["docker", "kill" if cut else "stop", host.container])
+    run(["docker", "start", host.container])
+    wait_for(lambda: booted(host), f"{host.name} has booted", 90)
 
 
 def ssh_config(key: Path, hosts: Sequence[Host]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lab import engine
 from lab.config import HOSTS, USER, Host
-from lab.shell import LabError, run, step
+from lab.shell import LabError, lock, run, step
 
 FOLDERS = {"mini": "image", "controller": "image", "mac": "darwin", "mac-controller": "darwin"}
 
@@ -63,16 +63,22 @@ def of_host(role: str, suite: str) -> str:
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
     digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()[:12]
     image = f"smolcluster-lab/{role}:{suite}-{digest}"
-    if not exists(image):
-        start = base(suite)
-        with step(f"Building the image of a {role} with Debian {suite}"):
-            arguments = ["--build-arg", f"BASE={start}", "--build-arg", f"USER={USER}", "--target", role]
-            # The classic builder is in every engine; BuildKit needs a plugin that Debian 12 does not have.
-            env = os.environ | ({} if shutil.which("docker-buildx") else {"DOCKER_BUILDKIT": "0"})
-            run(["docker", "build", "--tag", image, *arguments, folder], env=env, timeout=1800)
-    # Under this name molecule's scenarios find it.
-    run(["docker", "tag", image, f"smolcluster-lab/{role}:{suite}"])
+    with lock("images"):
+        if not exists(image):
+            _build(image, role, suite, folder)
+        # Under this name molecule's scenarios find it.
+        run(["docker", "tag", image, f"smolcluster-lab/{role}:{suite}"])
     return image
+
+
+def _build(image: str, role: str, suite: str, folder: Path) -> None:
+    """Build a host image from its folder; see `of_host`."""
+    start = base(suite)
+    with step(f"Building the image of a {role} with Debian {suite}"):
+        arguments = ["--build-arg", f"BASE={start}", "--build-arg", f"USER={USER}", "--target", role]
+        # The classic builder is in every engine; BuildKit needs a plugin that Debian 12 does not have.
+        env = os.environ | ({} if shutil.which("docker-buildx") else {"DOCKER_BUILDKIT": "0"})
+        run(["docker", "build", "--tag", image, *arguments, folder], env=env, timeout=1800)
 
 
 def all_hosts(hosts: Sequence[Host] = HOSTS) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import sys
 import threading
@@ -9,6 +10,8 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from lab.config import CACHE
 
 
 class LabError(Exception):
@@ -43,6 +46,19 @@ def run(
         tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-15:])
         raise LabError(f"{' '.join(words[:6])} … failed ({done.returncode}):\n{tail}")
     return done
+
+
+@contextmanager
+def lock(name: str) -> Iterator[None]:
+    """Let one process at a time make what all labs of this user share.
+
+    Parameters:
+        name: what that is: `engine`, `images` or `artifacts`. A process must not ask for the same lock twice.
+    """
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / f"{name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager

@@ -55,8 +55,8 @@ def artifacts() -> dict:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run what wants fresh hosts before what deploys on them; pytest alone goes by the names of the files."""
-    items.sort(key=lambda item: "any_lab" in item.fixturenames or "lab" in item.fixturenames)
+    """Run what wants fresh hosts before what deploys on them; the rest in the order of the command line."""
+    items.sort(key=lambda item: "fresh_lab" not in item.fixturenames or "lab" in item.fixturenames)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -105,7 +105,14 @@ def readme(role: Path) -> str:
     others = {name: spec for name, spec in specs.items() if name != "main"}
     if others:
         lines += ["## Other entry points", "", "With `tasks_from`:", ""]
-        lines += [f"- `{name}`: {spec['short_description'].rstrip('.')}." for name, spec in others.items()]
+        for name, spec in others.items():
+            lines += [f"- `{name}`: {spec['short_description'].rstrip('.')}."]
+            if spec["options"] != main["options"]:
+                own = [
+                    f"  - `{option}`: {' '.join(paragraphs(fields['description']))}"
+                    for option, fields in spec["options"].items()
+                ]
+                lines += ["  Its variables are:", "", *own]
         lines += [""]
     lines += ["## Example", "", "```yaml", example.strip(), "```"]
     return "\n".join(lines) + "\n"

@@ -1,6 +1,6 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Read from Loki over HTTP. Every HTTP error, and every answer that is not from Loki, becomes a `LokiError`.
+"""Talk to Loki over HTTP. Every HTTP error, and every answer that is not from Loki, becomes a `LokiError`.
 
 Source: https://grafana.com/docs/loki/v3.7.x/reference/loki-http-api/
 """
@@ -153,7 +153,7 @@ def result(url: str, path: str, parameters: dict, kind: str) -> list[dict]:
         url: base URL.
         path: path of the request.
         parameters: query parameters.
-        kind: `streams` or `vector`.
+        kind: `streams`, `vector` or `matrix`.
 
     Raises:
         LokiError: see `get`; an answer in another form is a `NotLokiError`.
@@ -166,7 +166,8 @@ def result(url: str, path: str, parameters: dict, kind: str) -> list[dict]:
         if type_ != kind or not isinstance(found, list):
             raise strange
         for one in found:
-            labels, values = (one["stream"], one["values"]) if kind == "streams" else (one["metric"], [one["value"]])
+            labels = one["stream"] if kind == "streams" else one["metric"]
+            values = [one["value"]] if kind == "vector" else one["values"]
             if not isinstance(labels, dict):
                 raise strange
             for moment, text in values:
@@ -215,13 +216,13 @@ def skew(url: str) -> float:
     return (before + after) / 2 - (clock + 0.5)
 
 
-def instant(url: str, query: str, moment: float | None = None) -> list[dict]:
+def instant(url: str, query: str, moment: int | None = None) -> list[dict]:
     """Result of a metric query at one time.
 
     Parameters:
         url: base URL.
         query: LogQL metric query.
-        moment: seconds since 1970; None is now.
+        moment: nanoseconds since 1970; None is now.
 
     Returns:
         One entry per series: `metric` (labels) and `value` (time in seconds, value as text).
@@ -231,6 +232,45 @@ def instant(url: str, query: str, moment: float | None = None) -> list[dict]:
     """
     parameters = {"query": query} | ({"time": moment} if moment else {})
     return result(url, "/loki/api/v1/query", parameters, "vector")
+
+
+def series(url: str, query: str, start: int, end: int, step: int) -> list[dict]:
+    """Result of a metric query over a time range.
+
+    Parameters:
+        url: base URL.
+        query: LogQL metric query.
+        start: time of the first value, in seconds since 1970.
+        end: time of the last value, in seconds since 1970.
+        step: seconds between two values; Loki refuses more than 11,000 values.
+
+    Returns:
+        One entry per series: `metric` (labels) and `values` (list of time in seconds, value as text); times without a
+        value are left out.
+
+    Raises:
+        LokiError: see `result`.
+    """
+    parameters = {"query": query, "start": start, "end": end, "step": step}
+    return result(url, "/loki/api/v1/query_range", parameters, "matrix")
+
+
+def push(url: str, labels: dict[str, str], line: str, moment: int) -> None:
+    """Store one line.
+
+    Parameters:
+        url: base URL.
+        labels: labels of its stream.
+        line: the line.
+        moment: its time, nanoseconds since 1970.
+
+    Raises:
+        LokiError: Loki does not answer, or does not accept the line.
+    """
+    body = {"streams": [{"stream": labels, "values": [[str(moment), line]]}]}
+    answer = ask(url.rstrip("/") + "/loki/api/v1/push", json.dumps(body).encode())
+    if answer.status != 204:
+        raise LokiError(f"{url} does not accept a line: it answers {answer.shown()}")
 
 
 def check_client(url: str) -> None:

@@ -101,7 +101,7 @@ port_holder:
   description: Process ID and command of a process other than the service that listens on the port; null without one.
   returned: always
   type: dict
-strays:
+foreign_agents:
   description: >-
     Other agents on the node, each with its pid and command. A service that starts one has its name as the command, and
     0 as the pid when it does not run.
@@ -134,7 +134,7 @@ home:
   description: Who created the folder of versions; C(ours), C(foreign) or C(absent).
   returned: always
   type: str
-leftovers: {description: Positions files of a manual setup., returned: always, type: list, elements: str}
+foreign_positions: {description: Positions files of a manual setup., returned: always, type: list, elements: str}
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -96,11 +96,11 @@ def node_problems(settings: dict[str, Any], node: dict[str, Any]) -> list[str]:
             "host from the group"
         )
     holder = node["port_holder"]
-    strays = [stray["pid"] for stray in node["strays"]]
-    if holder and not (settings["adopt"] and holder["pid"] in strays):
+    foreign = [agent["pid"] for agent in node["foreign_agents"]]
+    if holder and not (settings["adopt"] and holder["pid"] in foreign):
         way = (
             "set promtail_adopt: true to retire it"
-            if holder["pid"] in strays
+            if holder["pid"] in foreign
             else "set promtail_http_port to a free port"
         )
         problems.append(
@@ -197,7 +197,7 @@ def notes(settings: dict[str, Any], node: dict[str, Any]) -> list[str]:
         node: results of the module `agent_host_info`.
     """
     found = []
-    old = [stray["command"] for stray in node["strays"]] + node["leftovers"]
+    old = [agent["command"] for agent in node["foreign_agents"]] + node["foreign_positions"]
     if old and not settings["adopt"]:
         found.append(
             f"left over from a manual setup: {', '.join(old)}. Two agents on the same files send every line twice. "

@@ -21,15 +21,7 @@ class Cluster(Lab):
         """As `Lab.play`, always with the sources of these tests."""
         return super().play(playbook, *words, **({"promtail_sources": SOURCES} | variables))
 
-    def restart(self, host: Host, cut: bool = False) -> None:
-        """Restart a host and wait until it has booted.
-
-        Parameters:
-            host: the host; `/tmp` and `/run` are empty afterwards, its other files are kept.
-            cut: whether it just loses power instead of shutting down.
-        """
-        run(["docker", "kill" if cut else "stop", host.container])
-        hosts.up()
+    restart = staticmethod(hosts.restart)
 
     def swap_addresses(self, one: Host, two: Host) -> None:
         """Give two hosts, the first of the lower address, each other's; their names stay."""

@@ -186,7 +186,7 @@ class Training:
         """Lines in Loki by node, each as often as Loki counts it."""
         query = f'sum by (node) (count_over_time({{job="smolcluster-worker"}} |= "run={self.run}" [3h]))'
         try:
-            series = loki.instant(self.lab.loki_url, query, time.time() + 3600)
+            series = loki.instant(self.lab.loki_url, query, time.time_ns() + 3600 * loki.SECOND)
         except loki.LokiError:
             return {}
         return {one["metric"].get("node", ""): int(one["value"][1]) for one in series}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.shell import wait_for
 from tests.faults.harness import agent_ready, store_down
 from tests.lab.harness import MINIS, release
 
@@ -36,6 +37,23 @@ def test_agent_killed_again_and_again(cluster, training):
             for mini in MINIS:
                 cluster.on(mini, "pkill -9 -x promtail")
     training.prove()
+
+
+def test_agent_killed_by_a_launch_script(cluster, training):
+    """`pkill -f promtail` by the account that trains, which is also the agent's account"""
+    one = ("--tags", "promtail", "--limit", MINIS[0].name)
+    cluster.deploy(*one, promtail_user="smol")
+    try:
+        training.start(MINIS[:1], rate=100)
+        for _ in range(2):
+            training.wait_written(200)
+            before = cluster.agent_pid(MINIS[0])
+            cluster.on(MINIS[0], "su smol -c 'pkill -f promtail'")
+            wait_for(lambda old=before: cluster.agent_pid(MINIS[0]) not in ("0", old), "the agent runs again", 20)
+        training.wait_written(200)
+        training.prove()
+    finally:
+        cluster.deploy(*one)
 
 
 @pytest.mark.parametrize("loki", ["Loki up", "Loki down"])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab import artifacts, engine
-from lab.config import HOSTS, LOKI, Host
+from lab.config import ADDRESS, HOSTS, LOKI, Host
 from lab.shell import run
 from plugins.module_utils import loki
 
@@ -49,6 +49,27 @@ class Play:
                 recap[found[1]] = {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", found[2])}
         return cls(done.returncode, output, recap)
 
+    def failure(self, host: str) -> str:
+        """What was printed of a host's failure, on one line, as YAML has it within quotes; empty without a failure."""
+        found = re.search(rf"^fatal: \[{re.escape(host)}\].*?(?=^\S|\Z)", self.output, re.DOTALL | re.MULTILINE)
+        return " ".join(found[0].split()).replace("''", "'") if found else ""
+
+    def refused(self, host: str, *words: str) -> None:
+        """Whether the play refused to do anything on a host.
+
+        Parameters:
+            host: the host; others of the play do not matter.
+            words: what the message must say: the cause and the way out.
+
+        Raises:
+            AssertionError: it did not, changed something there, or said something else.
+        """
+        text = self.failure(host)
+        assert text, f"{host} was not refused:\n{self.output}"
+        for word in (host, *words):
+            assert word in text, f"{word!r} is not in:\n{text}"
+        assert self.recap[host]["changed"] == 0, self.output
+
     def changed(self) -> int:
         """Number of changed tasks on all hosts."""
         return sum(counts["changed"] for counts in self.recap.values())
@@ -69,6 +90,26 @@ class Lab:
         """
         command = ["ansible-playbook", "-i", "inventory/lab", playbook, *words]
         return Play.of([*command, "--extra-vars", json.dumps(variables)], ROOT)
+
+    def play_cases(self, folder: Path, host: Host, cases: dict[str, dict], role: str = "") -> Play:
+        """Give one host several settings in a single run; each case is a host of the inventory, by the case's name.
+
+        Parameters:
+            folder: an empty folder.
+            host: the host, which is what every case is reached at.
+            cases: variables by the name of a case; a name has no spaces.
+            role: role to apply to the cases; none is site.yml with the cases as nodes.
+        """
+        reached = {"ansible_host": ADDRESS, "ansible_port": host.ssh_port}
+        group = {"hosts": {name: reached | variables for name, variables in cases.items()}}
+        groups = {"cases": group} if role else {"cases": group, "minis": {"children": {"cases": {}}}}
+        (folder / "cases.json").write_text(json.dumps({"all": {"children": groups}}))
+        play = {"hosts": "cases", "gather_facts": False, "become": True, "roles": [role]}
+        (folder / "play.yml").write_text(json.dumps([play]))
+        words = [str(folder / "play.yml")] if role else ["site.yml", "--tags", "promtail"]
+        # Few at once: an SSH server refuses more than ten sessions in one connection.
+        command = ["ansible-playbook", "-i", "inventory/lab", "-i", str(folder / "cases.json"), "--forks", "5"]
+        return Play.of([*command, "--limit", "cases", *words], ROOT)
 
     def deploy(self, *words: str, **variables) -> Play:
         """Run site.yml; it must succeed."""

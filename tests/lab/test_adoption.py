@@ -31,17 +31,31 @@ def text_of(play: Play) -> str:
     return " ".join(play.output.split()).replace("''", "'")
 
 
+def state(lab: Lab) -> str:
+    """What a deployment leaves on the node, in a few lines."""
+    return lab.on(
+        MINI,
+        f"""sha256sum {UNIT} /etc/promtail/promtail.yml; stat -c '%N %F %U %a' {UNIT}* /etc/promtail/*
+        readlink /opt/promtail/current; sha256sum /opt/promtail/current/promtail; ls -A /opt/promtail
+        systemctl is-enabled promtail; systemctl is-active promtail; true""",
+    )
+
+
 @pytest.fixture
 def clean(lab: Lab) -> Iterator[None]:
     """Afterwards the node is as a deployment leaves it."""
+    before = state(lab)
     yield
     lab.on(
         MINI,
-        f"rm -rf $(dirname {DROP_IN} {EVERYBODY}); systemctl daemon-reload; systemctl restart promtail",
+        f"rm -rf $(dirname {DROP_IN} {EVERYBODY}); systemctl daemon-reload; systemctl restart promtail; "
+        f"rm -f {UNIT}.before-smolcluster*",
         check=False,
     )
-    lab.deploy(*ONE, promtail_adopt=True)
-    lab.on(MINI, f"rm -f {UNIT}.before-smolcluster*")
+    if state(lab) != before:
+        lab.deploy(*ONE, promtail_adopt=True)
+        lab.on(MINI, f"rm -f {UNIT}.before-smolcluster*")
+        assert state(lab) == before
 
 
 def mask(lab: Lab) -> None:

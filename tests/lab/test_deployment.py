@@ -58,8 +58,10 @@ def test_second_run_changes_nothing(lab: Lab):
 
 
 def test_tag_promtail_leaves_the_controller_alone_and_takes_few_tasks(lab: Lab):
+    pids = [lab.agent_pid(mini) for mini in MINIS]
     play = lab.deploy("--tags", "promtail")
     assert play.changed() == 0
+    assert [lab.agent_pid(mini) for mini in MINIS] == pids
     assert "docker_loki_grafana : " not in play.output.replace("docker_loki_grafana : Validating", "")
     for mini in MINIS:
         assert play.recap[mini.name]["ok"] <= 10
@@ -138,11 +140,9 @@ def test_metrics_listen_on_loopback_only(lab: Lab):
     assert not re.search(r"(0\.0\.0\.0|\*|\[::\]):9080", listening)
 
 
-def test_changed_configuration_restarts_the_agent_and_nothing_else_does(lab: Lab):
+def test_changed_configuration_restarts_the_agent(lab: Lab):
     mini = MINIS[0]
     before = lab.agent_pid(mini)
-    lab.deploy("--tags", "promtail", "--limit", mini.name)
-    assert lab.agent_pid(mini) == before
     play = lab.deploy("--tags", "promtail", "--limit", mini.name, "--diff", promtail_batch_wait="60ms")
     assert "batchwait: 60ms" in play.output
     assert lab.agent_pid(mini) != before
@@ -163,16 +163,14 @@ def test_drift_is_found_and_mended(lab: Lab):
 
 def test_run_that_was_cut_off_before_the_restart_is_completed(lab: Lab):
     mini, files = MINIS[1], "/etc/promtail/promtail.yml /etc/systemd/system/promtail.service"
-    lab.deploy("--tags", "promtail", "--limit", mini.name, promtail_batch_wait="60ms")
     lab.on(mini, f"tar -cPf /root/deployed.tar {files}")
-    lab.deploy("--tags", "promtail", "--limit", mini.name)
+    lab.deploy("--tags", "promtail", "--limit", mini.name, promtail_batch_wait="60ms")
     # As a run leaves it that wrote its files and was killed then.
     lab.on(mini, "tar -xPf /root/deployed.tar; rm /root/deployed.tar; systemctl daemon-reload")
     before = lab.agent_pid(mini)
-    play = lab.deploy("--tags", "promtail", "--limit", mini.name, promtail_batch_wait="60ms")
+    play = lab.deploy("--tags", "promtail", "--limit", mini.name)
     assert play.changed() == 1
     assert lab.agent_pid(mini) != before
-    lab.deploy("--tags", "promtail", "--limit", mini.name)
 
 
 def test_changed_retention_restarts_loki_only(lab: Lab):
@@ -187,7 +185,6 @@ def test_changed_retention_restarts_loki_only(lab: Lab):
     assert started("loki") != loki
     assert started("grafana") == grafana
     lab.deploy("--tags", "docker_loki_grafana")
-    assert lab.deploy("--tags", "docker_loki_grafana").changed() == 0
 
 
 def test_installed_collection_deploys_the_same(lab: Lab, tmp_path):

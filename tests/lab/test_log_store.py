@@ -57,9 +57,9 @@ http.server.ThreadingHTTPServer(("127.0.0.1", 5000), Registry).serve_forever()
 """
 
 
-@pytest.fixture
-def restored(lab: Lab) -> Iterator[Lab]:
-    """The lab; after the test everything on the controller is as before."""
+@pytest.fixture(scope="module")
+def changed(lab: Lab) -> Iterator[Lab]:
+    """The lab for tests that change the controller; each deploys what it needs, the last is followed by a clean-up."""
     yield lab
     lab.deploy(*ONE)
     assert lab.deploy(*ONE).changed() == 0
@@ -76,54 +76,54 @@ def test_lines_cannot_be_deleted_from_a_node(lab: Lab):
 @pytest.mark.parametrize(
     ("address", "listens"), [("::", ["0.0.0.0:3100", "[::]:3100"]), ("localhost", ["127.0.0.1:3100"])]
 )
-def test_addresses_that_docker_would_take_for_others(restored: Lab, address, listens):
-    restored.deploy(*ONE, docker_loki_grafana_loki_listen_address=address)
-    assert restored.on(CONTROLLER, "ss -Hltn | awk '/:3100 /{print $4}' | sort").split() == listens
-    assert restored.deploy(*ONE, docker_loki_grafana_loki_listen_address=address).changed() == 0
+def test_addresses_that_docker_would_take_for_others(changed: Lab, address, listens):
+    changed.deploy(*ONE, docker_loki_grafana_loki_listen_address=address)
+    assert changed.on(CONTROLLER, "ss -Hltn | awk '/:3100 /{print $4}' | sort").split() == listens
+    assert changed.deploy(*ONE, docker_loki_grafana_loki_listen_address=address).changed() == 0
 
 
-def test_loki_comes_back_when_its_address_comes_up_after_docker(restored: Lab):
+def test_loki_comes_back_when_its_address_comes_up_after_docker(changed: Lab):
     up = f"ip link add late type bridge && ip address add {LATE}/32 dev late && ip link set late up"
-    restored.on(CONTROLLER, up)
+    changed.on(CONTROLLER, up)
     try:
-        restored.deploy(*ONE, docker_loki_grafana_loki_listen_address=LATE)
+        changed.deploy(*ONE, docker_loki_grafana_loki_listen_address=LATE)
         # As at a boot: Docker comes up before the address.
-        restored.on(CONTROLLER, "systemctl stop docker.service docker.socket; ip link del late; systemctl start docker")
-        assert restored.on(CONTROLLER, STATE) == "exited"
+        changed.on(CONTROLLER, "systemctl stop docker.service docker.socket; ip link del late; systemctl start docker")
+        assert changed.on(CONTROLLER, STATE) == "exited"
         tries = f"systemctl show {UNIT} --property=ActiveState --value"
-        wait_for(lambda: restored.on(CONTROLLER, tries) == "activating", "the unit tries again", 30)
-        restored.on(CONTROLLER, up)
+        wait_for(lambda: changed.on(CONTROLLER, tries) == "activating", "the unit tries again", 30)
+        changed.on(CONTROLLER, up)
         ready = f"curl -s http://{LATE}:3100/ready"
-        wait_for(lambda: restored.on(CONTROLLER, ready, check=False) == "ready", "Loki is back", 60)
+        wait_for(lambda: changed.on(CONTROLLER, ready, check=False) == "ready", "Loki is back", 60)
         # What was stopped on purpose stays so.
-        restored.on(CONTROLLER, "docker compose --project-name smolcluster-logging stop; systemctl restart docker")
+        changed.on(CONTROLLER, "docker compose --project-name smolcluster-logging stop; systemctl restart docker")
         wait_for(
-            lambda: restored.on(CONTROLLER, f"systemctl is-active {UNIT}", check=False) == "inactive",
+            lambda: changed.on(CONTROLLER, f"systemctl is-active {UNIT}", check=False) == "inactive",
             "the unit ends",
             30,
         )
-        assert restored.on(CONTROLLER, STATE) == "exited"
+        assert changed.on(CONTROLLER, STATE) == "exited"
     finally:
-        restored.on(CONTROLLER, "ip link del late", check=False)
+        changed.on(CONTROLLER, "ip link del late", check=False)
 
 
-def test_engine_of_another_unit_is_used_and_docker_service_left_alone(restored: Lab):
-    restored.on(CONTROLLER, OTHER_ENGINE)
+def test_engine_of_another_unit_is_used_and_docker_service_left_alone(changed: Lab):
+    changed.on(CONTROLLER, OTHER_ENGINE)
     try:
-        restored.deploy(*ONE)
-        assert restored.deploy(*ONE).changed() == 0
-        assert restored.on(
+        changed.deploy(*ONE)
+        assert changed.deploy(*ONE).changed() == 0
+        assert changed.on(
             CONTROLLER, "systemctl is-active docker; systemctl is-enabled docker", check=False
         ).split() == [
             "inactive",
             "masked",
         ]
-        assert restored.on(CONTROLLER, "ls /etc/systemd/system/engine.service.wants") == UNIT
-        restored.on(CONTROLLER, "systemctl stop engine")
-        play = restored.play("site.yml", *ONE)
+        assert changed.on(CONTROLLER, "ls /etc/systemd/system/engine.service.wants") == UNIT
+        changed.on(CONTROLLER, "systemctl stop engine")
+        play = changed.play("site.yml", *ONE)
         refused(play, CONTROLLER.name, "its unit docker.service is masked", "`docker info` must succeed")
     finally:
-        restored.on(CONTROLLER, USUAL_ENGINE)
+        changed.on(CONTROLLER, USUAL_ENGINE)
 
 
 def test_podman_under_the_name_of_docker(lab: Lab):
@@ -136,35 +136,35 @@ def test_podman_under_the_name_of_docker(lab: Lab):
         lab.on(CONTROLLER, "rm /usr/local/bin/docker")
 
 
-def test_unit_of_somebody_else_stays(restored: Lab):
+def test_unit_of_somebody_else_stays(changed: Lab):
     unit = f"/etc/systemd/system/{UNIT}"
-    restored.on(CONTROLLER, f"printf '[Service]\\nExecStart=/bin/true\\n' > {unit}")
+    changed.on(CONTROLLER, f"printf '[Service]\\nExecStart=/bin/true\\n' > {unit}")
     try:
-        play = restored.play("site.yml", *ONE)
+        play = changed.play("site.yml", *ONE)
         refused(play, CONTROLLER.name, f"{unit} exists and was not created by this collection", "Move it away")
     finally:
-        restored.on(CONTROLLER, f"rm {unit}")
+        changed.on(CONTROLLER, f"rm {unit}")
 
 
-def test_image_by_its_digest(restored: Lab, artifacts):
+def test_image_by_its_digest(changed: Lab, artifacts):
     folder, registry = "/root/registry", "/root/registry.py"
     image = artifacts["docker_loki_grafana_loki_image"]
-    restored.on(CONTROLLER, f"mkdir {folder} && docker save {image} | tar -x -C {folder}")
-    restored.on(CONTROLLER, f"cat > {registry}", data=REGISTRY)
-    restored.on(CONTROLLER, f"setsid python3 {registry} {folder} >/dev/null 2>&1 & echo $! > /root/registry.pid")
-    index = json.loads(restored.on(CONTROLLER, f"cat {folder}/index.json"))
+    changed.on(CONTROLLER, f"mkdir {folder} && docker save {image} | tar -x -C {folder}")
+    changed.on(CONTROLLER, f"cat > {registry}", data=REGISTRY)
+    changed.on(CONTROLLER, f"setsid python3 {registry} {folder} >/dev/null 2>&1 & echo $! > /root/registry.pid")
+    index = json.loads(changed.on(CONTROLLER, f"cat {folder}/index.json"))
     variables = {
         "docker_loki_grafana_loki_image": "127.0.0.1:5000/loki:1.0",
         "docker_loki_grafana_loki_digest": index["manifests"][0]["digest"],
         "docker_loki_grafana_loki_image_file": "",
     }
     try:
-        restored.on(CONTROLLER, "until curl -s http://127.0.0.1:5000/v2/; do :; done")
-        restored.deploy(*ONE, **variables)
-        assert restored.deploy(*ONE, **variables).changed() == 0
-        used = restored.on(CONTROLLER, "docker inspect smolcluster-logging-loki-1 --format '{{.Config.Image}}'")
+        changed.on(CONTROLLER, "until curl -s http://127.0.0.1:5000/v2/; do :; done")
+        changed.deploy(*ONE, **variables)
+        assert changed.deploy(*ONE, **variables).changed() == 0
+        used = changed.on(CONTROLLER, "docker inspect smolcluster-logging-loki-1 --format '{{.Config.Image}}'")
         assert used == f"127.0.0.1:5000/loki:1.0@{variables['docker_loki_grafana_loki_digest']}"
         other = variables | {"docker_loki_grafana_loki_digest": "sha256:" + "0" * 64}
-        assert "cannot be pulled" in restored.play("site.yml", *ONE, **other).output
+        assert "cannot be pulled" in changed.play("site.yml", *ONE, **other).output
     finally:
-        restored.on(CONTROLLER, f"kill $(cat /root/registry.pid); rm -r {folder} {registry} /root/registry.pid")
+        changed.on(CONTROLLER, f"kill $(cat /root/registry.pid); rm -r {folder} {registry} /root/registry.pid")

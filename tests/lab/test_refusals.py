@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from lab.config import ADDRESS, STATE, USER
+from lab.config import Host
 from tests.lab.harness import CONTROLLER, MINIS, ROOT, Lab, Play
 
 MINI = MINIS[0]
@@ -15,40 +17,45 @@ SOURCE = {"name": "train", "paths": ["/srv/train.log"], "labels": {"job": "train
 
 # What is given, and what the message has to name: the cause, and a word of the way out.
 AGENT = {
-    "no Loki address": ({"promtail_loki_url": ""}, "no usable Loki address", "smolcluster_address"),
-    "no sources": ({"smolcluster_log_sources": []}, "smolcluster_log_sources is empty", "Add at least one"),
-    "unknown format": ({"promtail_sources": [SOURCE | {"format": "glog"}]}, "unknown format glog", "presets are"),
-    "unknown stage": (
+    "no-loki-address": ({"promtail_loki_url": ""}, "no usable Loki address", "smolcluster_address"),
+    "no-sources": ({"smolcluster_log_sources": []}, "smolcluster_log_sources is empty", "Add at least one"),
+    "unknown-format": ({"promtail_sources": [SOURCE | {"format": "glog"}]}, "unknown format glog", "presets are"),
+    "unknown-stage": (
         {"promtail_sources": [SOURCE | {"format": [{"regexp": {"expression": "x"}}]}]},
         "unknown stage",
         "Promtail has",
     ),
-    "bad regex": (
+    "bad-regex": (
         {"promtail_sources": [SOURCE | {"format": [{"regex": {"expression": "(unclosed"}}]}]},
         "Promtail refuses the source train",
         "missing closing )",
     ),
-    "bad zone": ({"promtail_timezone": "Mars/Phobos"}, "unknown time zone 'Mars/Phobos'", "such as Asia/Kolkata"),
-    "no such release": (
+    "bad-zone": ({"promtail_timezone": "Mars/Phobos"}, "unknown time zone 'Mars/Phobos'", "such as Asia/Kolkata"),
+    "no-such-release": (
         {"promtail_version": "3.7.3", "promtail_base_url": "https://github.com/grafana/loki/releases/download"},
         "3.6.11 is the last release",
         "promtail_base_url",
     ),
-    "wrong checksum": (
+    "port-is-taken": (
+        {"promtail_http_port": 9099},
+        "port 9099 is taken by python3 -m http.server",
+        "promtail_http_port",
+    ),
+    "wrong-checksum": (
         {"promtail_checksums": {"linux-amd64": "0" * 64, "linux-arm64": "0" * 64}},
         "cannot be downloaded",
         "promtail_checksums",
     ),
-    "unreachable download": (
+    "unreachable-download": (
         {"promtail_version": "3.6.10", "promtail_base_url": "http://127.0.0.1:9/releases"},
         "cannot be downloaded from http://127.0.0.1:9/releases",
         "promtail_base_url",
     ),
 }
 STORE = {
-    "retention under a day": ({"docker_loki_grafana_retention": "23h"}, "the minimum is 24 hours", "30d"),
-    "retention without a unit": ({"docker_loki_grafana_retention": "thirty"}, "'thirty'", "30d"),
-    "default password on the network": (
+    "retention-under-a-day": ({"docker_loki_grafana_retention": "23h"}, "the minimum is 24 hours", "30d"),
+    "retention-without-a-unit": ({"docker_loki_grafana_retention": "thirty"}, "'thirty'", "30d"),
+    "default-password-on-the-network": (
         {
             "docker_loki_grafana_grafana_enabled": True,
             "docker_loki_grafana_grafana_listen_address": "192.0.2.10",
@@ -57,61 +64,48 @@ STORE = {
         "with the default password",
         "grafana_admin_password",
     ),
-    "password with a line feed": (
-        {"docker_loki_grafana_grafana_admin_password": "secret\n"},
-        "grafana_admin_password has a line feed",
-        "without it",
-    ),
-    "contact without a URL": (
+    # Both are found in one run.
+    "contact-without-a-url-and-password-with-a-line-feed": (
         {
             "docker_loki_grafana_grafana_enabled": True,
+            "docker_loki_grafana_grafana_admin_password": "secret\n",
             "docker_loki_grafana_alert_contact_type": "webhook",
             "docker_loki_grafana_alert_contact_address": "192.0.2.7",
         },
         "docker_loki_grafana_alert_contact_address is not a URL",
-        "http://",
+        "grafana_admin_password has a line feed",
     ),
-    "unknown type of contact": (
-        {"docker_loki_grafana_alert_contact_type": "pager"},
-        "docker_loki_grafana_alert_contact_type",
-        "webhook",
-    ),
-    "threshold that is no number": (
-        {"docker_loki_grafana_alert_silence": "long"},
-        "docker_loki_grafana_alert_silence",
-        "int",
-    ),
-    "image file missing": (
+    "image-file-missing": (
         {"docker_loki_grafana_loki_image_file": "/nowhere/loki.tar"},
         "no image file /nowhere/loki.tar",
         "control node",
     ),
-    "host name to listen on": (
+    "host-name-to-listen-on": (
         {"docker_loki_grafana_loki_listen_address": "controller"},
         "docker_loki_grafana_loki_listen_address is 'controller': that is not an IP address",
         "or one address of this host",
     ),
-    "address of another host": (
+    "address-of-another-host": (
         {"docker_loki_grafana_loki_listen_address": "192.0.2.10"},
         "docker_loki_grafana_loki_listen_address is '192.0.2.10', an address that this host does not have now",
         "0.0.0.0",  # noqa: S104
     ),
-    "IPv6 address of another host": (
+    "ipv6-address-of-another-host": (
         {"docker_loki_grafana_loki_listen_address": "[2001:db8::9]"},
         "'[2001:db8::9]', an address that this host does not have now",
         "0.0.0.0",  # noqa: S104
     ),
-    "port that is no number": (
+    "port-that-is-no-number": (
         {"docker_loki_grafana_loki_port": "http"},
         "docker_loki_grafana_loki_port",
         "cannot be converted to an int",
     ),
-    "port out of range": (
+    "port-out-of-range": (
         {"docker_loki_grafana_loki_port": "70000"},
         "docker_loki_grafana_loki_port is '70000'",
         "a whole number from 1 to 65535",
     ),
-    "one port for both": (
+    "one-port-for-both": (
         {
             "docker_loki_grafana_grafana_enabled": True,
             "docker_loki_grafana_grafana_port": "3100",
@@ -119,7 +113,23 @@ STORE = {
         "docker_loki_grafana_loki_port and docker_loki_grafana_grafana_port are both 3100",
         "Give each its own port",
     ),
-    "no rights": ({"ansible_become": False}, "this role needs root on this host", "Remove ansible_become: false"),
+    "port-of-loki-is-taken": (
+        {"docker_loki_grafana_loki_port": 3199},
+        "port 3199 is taken by python3",
+        "docker_loki_grafana_loki_port",
+    ),
+    "port-of-grafana-is-taken": (
+        {"docker_loki_grafana_grafana_enabled": True, "docker_loki_grafana_grafana_port": 3199},
+        "port 3199 is taken by python3",
+        "docker_loki_grafana_grafana_port",
+    ),
+    # A node has no Docker; as the controller it is refused.
+    "docker-is-missing": (
+        {"ansible_port": MINI.ssh_port, "docker_loki_grafana_docker_source": "present"},
+        "Docker is missing",
+        "docker compose version",
+    ),
+    "no-rights": ({"ansible_become": False}, "this role needs root on this host", "Remove ansible_become: false"),
 }
 
 
@@ -132,16 +142,47 @@ def refused(play: Play, host: str, *words: str) -> None:
     assert play.changed() == 0, play.output
 
 
-@pytest.mark.parametrize(("variables", "cause", "way"), AGENT.values(), ids=AGENT)
-def test_agent_is_refused_and_the_old_one_runs_on(lab: Lab, variables, cause, way):
+def variables(cases: dict[str, tuple[dict, str, str]]) -> dict[str, dict]:
+    """What is given in each case."""
+    return {name: case[0] for name, case in cases.items()}
+
+
+@contextmanager
+def server(lab: Lab, host: Host, port: int) -> Iterator[None]:
+    """A host has a web server on a port of its loopback address meanwhile."""
+    lab.on(host, f"setsid python3 -m http.server {port} --bind 127.0.0.1 --directory /var/empty >/dev/null 2>&1 & true")
+    lab.on(host, f"timeout 20 sh -c 'until ss -Hltn | grep -q :{port}; do sleep 0.1; done'")
+    try:
+        yield
+    finally:
+        lab.on(host, f"pkill -f '[h]ttp.server {port}'")
+
+
+@pytest.fixture(scope="module")
+def agents(lab: Lab, tmp_path_factory) -> Play:
+    """One run with all bad settings of an agent; the agent runs on."""
     pid = lab.agent_pid(MINI)
-    refused(lab.play("site.yml", "--tags", "promtail", "--limit", MINI.name, **variables), MINI.name, cause, way)
+    with server(lab, MINI, 9099):
+        play = lab.play_cases(tmp_path_factory.mktemp("agents"), MINI, variables(AGENT))
     assert lab.agent_pid(MINI) == pid != "0"
+    return play
 
 
-@pytest.mark.parametrize(("variables", "cause", "way"), STORE.values(), ids=STORE)
-def test_store_is_refused(lab: Lab, variables, cause, way):
-    refused(lab.play("site.yml", **variables), CONTROLLER.name, cause, way)
+@pytest.fixture(scope="module")
+def stores(lab: Lab, tmp_path_factory) -> Play:
+    """One run with all bad settings of the controller."""
+    with server(lab, CONTROLLER, 3199):
+        return lab.play_cases(tmp_path_factory.mktemp("stores"), CONTROLLER, variables(STORE), "docker_loki_grafana")
+
+
+@pytest.mark.parametrize("case", AGENT)
+def test_agent_is_refused_and_the_old_one_runs_on(agents: Play, case):
+    agents.refused(case, *AGENT[case][1:])
+
+
+@pytest.mark.parametrize("case", STORE)
+def test_store_is_refused(stores: Play, case):
+    stores.refused(case, *STORE[case][1:])
 
 
 @pytest.mark.parametrize("group", ["minis", "controller"])
@@ -152,61 +193,18 @@ def test_missing_group_is_told(tmp_path: Path, group):
     refused(play, f"The group {group} is missing or empty", "inventory/hosts.yml")
 
 
-def test_port_of_the_agent_is_taken(lab: Lab):
-    lab.on(MINI, "setsid python3 -m http.server 9099 --bind 127.0.0.1 >/dev/null 2>&1 & true")
-    lab.on(MINI, "until ss -Hltn | grep -q :9099; do :; done")
-    try:
-        play = lab.play("site.yml", "--tags", "promtail", "--limit", MINI.name, promtail_http_port=9099)
-        refused(play, MINI.name, "port 9099 is taken by python3 -m http.server", "promtail_http_port")
-    finally:
-        lab.on(MINI, "pkill -f '[h]ttp.server 9099'")
-
-
-@pytest.mark.parametrize("port", ["docker_loki_grafana_loki_port", "docker_loki_grafana_grafana_port"])
-def test_port_on_the_controller_is_taken(lab: Lab, port):
-    lab.on(CONTROLLER, "setsid python3 -m http.server 3199 >/dev/null 2>&1 & true")
-    lab.on(CONTROLLER, "until ss -Hltn | grep -q :3199; do :; done")
-    try:
-        play = lab.play("site.yml", **{"docker_loki_grafana_grafana_enabled": True, port: 3199})
-        refused(play, CONTROLLER.name, "port 3199 is taken by python3", port)
-    finally:
-        lab.on(CONTROLLER, "pkill -f '[h]ttp.server 3199'")
-
-
-@pytest.mark.usefixtures("lab")
-def test_docker_missing_with_installation_off(tmp_path: Path):
-    # A mini has no Docker; as the controller it is refused.
-    bare = {
-        "ansible_host": ADDRESS,
-        "ansible_port": MINI.ssh_port,
-        "ansible_user": USER,
-        "ansible_ssh_private_key_file": str(STATE / "id_ed25519"),
-        "ansible_ssh_common_args": f"-o UserKnownHostsFile={STATE / 'known_hosts'}",
-    }
-    groups = {"controller": {"hosts": {"bare": bare}}, "minis": {"hosts": {"bare": {}}}}
-    (tmp_path / "hosts.json").write_text(json.dumps({"all": {"children": groups}}))
-    command = ["ansible-playbook", "-i", str(tmp_path / "hosts.json"), "site.yml"]
-    command += ["--tags", "docker_loki_grafana", "--extra-vars", "docker_loki_grafana_docker_source=present"]
-    refused(Play.of(command, ROOT), "bare", "Docker is missing", "docker compose version")
-
-
 def test_controller_by_its_own_loopback_address(lab: Lab):
     play = lab.play("site.yml", smolcluster_address="127.0.0.1")
     refused(play, CONTROLLER.name, "which means the host itself on mini1, mini2, mini3", "smolcluster_address")
 
 
 def test_somebody_else_at_lokis_address(lab: Lab):
-    lab.on(MINI, "setsid python3 -m http.server 3198 --bind 127.0.0.1 --directory /var/empty >/dev/null 2>&1 & true")
-    lab.on(MINI, "until ss -Hltn | grep -q :3198; do :; done")
     before = lab.agent_pid(MINI)
-    try:
-        play = lab.play(
-            "site.yml", "--tags", "promtail", "--limit", MINI.name, promtail_loki_url="http://127.0.0.1:3198"
-        )
-        assert play.code != 0
-        text = " ".join(play.output.split())
-        assert "is not Loki: it answers 501" in text
-        assert "Set promtail_loki_url" in text
-        assert lab.agent_pid(MINI) == before
-    finally:
-        lab.on(MINI, "pkill -f '[h]ttp.server 3198'")
+    with server(lab, MINI, 3198):
+        words = ("--tags", "promtail", "--limit", MINI.name)
+        play = lab.play("site.yml", *words, promtail_loki_url="http://127.0.0.1:3198")
+    assert play.code != 0
+    text = " ".join(play.output.split())
+    assert "is not Loki: it answers 501" in text
+    assert "Set promtail_loki_url" in text
+    assert lab.agent_pid(MINI) == before

@@ -11,8 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from lab import hosts
-from lab.config import Host
-from lab.shell import run, wait_for
+from lab.shell import wait_for
 from tests.lab.harness import LOGS, MINIS, Lab, Play
 
 MINI = MINIS[0]
@@ -61,19 +60,19 @@ def verify(lab: Lab, **variables) -> tuple[int, str]:
     return play.code, " ".join(play.output.split())
 
 
-def restart(host: Host) -> None:
-    """Restart a host and wait until it has booted; `/tmp` and `/run` are empty then."""
-    run(["docker", "stop", host.container])
-    hosts.up()
+@pytest.fixture(scope="module", autouse=True)
+def deployed_again(lab: Lab) -> Iterator[None]:
+    """Each test deploys the sources that it needs; the tests of other files find the usual ones."""
+    yield
+    deploy(lab)
 
 
 @pytest.fixture
 def smol(lab: Lab) -> Iterator[Lab]:
-    """A mini with a folder of an ordinary account; its own sources are deployed again afterwards."""
+    """A mini with a folder of an ordinary account."""
     lab.on(MINI, f"rm -rf /srv/smol {HOME} {VICTIM}; install -d -o smol -g smol /srv/smol")
     yield lab
     lab.on(MINI, f"rm -rf /srv/smol {HOME} {VICTIM}")
-    deploy(lab)
 
 
 def test_planted_link_is_neither_followed_nor_filled(smol: Lab):
@@ -151,7 +150,7 @@ def test_fresh_deployment_and_a_reboot_with_tmp_wiped_can_be_proven(lab: Lab):
         assert code == 0, text
         assert "Paths: 2 proven, 0 not probed, 0 failed" in text
         assert lab.on(MINI, f"ls {LOGS}") == ""
-        restart(MINI)
+        hosts.restart(MINI)
     mark = f"after-the-reboot-{time.time_ns()}"
     lab.on(MINI, f"su smol -s /bin/sh -c 'echo {mark} > {LOGS}/worker-rank0-boot.log'")
     assert len(lab.entries(f'{{node="{MINI.name}"}} |= "{mark}"', 1)) == 1
@@ -161,7 +160,6 @@ def test_fresh_deployment_and_a_reboot_with_tmp_wiped_can_be_proven(lab: Lab):
     lab.on(MINI, "systemd-tmpfiles --create")
     assert lab.on(MINI, f"stat -c '%U:%G %a' {LOGS}") == "smol:smol 750"
     lab.on(MINI, f"rm -rf {LOGS}")
-    deploy(lab)
 
 
 def test_file_in_a_format_of_its_own_is_proven_without_a_line_of_ours(smol: Lab):

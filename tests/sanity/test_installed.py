@@ -19,7 +19,7 @@ PLAYBOOKS = sorted(path.stem for path in (ROOT / "playbooks").glob("*.yml"))
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
 INTERNAL = {f"{COLLECTION}.agent"}  # without a spec
 # Folder of each kind of plugins that has documentation.
-KINDS = {"module": "modules", "filter": "filter"}
+KINDS = {"module": "modules", "filter": "filter", "inventory": "inventory"}
 # Oldest and newest core, and the minor numbers of the Pythons that get them (tools/venv.sh).
 CORES = {"oldest": {11}, "newest": {12, 13, 14}}
 
@@ -142,3 +142,18 @@ def test_its_filters_and_modules_run(installed: Installed):
     python = ("-e", "ansible_python_interpreter={{ ansible_playbook_python }}")
     said = installed.run("ansible", *local, *python, "-m", f"{COLLECTION}.log_store_info", "-a", json.dumps(options))
     assert os.uname().sysname in said
+
+
+def test_a_config_of_smolcluster_is_an_inventory(installed: Installed, tmp_path):
+    config = tmp_path / "cluster_config_edp.yaml"
+    addresses = {"mini1": "10.10.0.1", "mini2": "10.10.0.2"}
+    described = {"host_ip": addresses, "server": "mini1", "num_workers": 1, "workers": ["mini2"], "port": 65432}
+    config.write_text(yaml.safe_dump(described))
+    options = tmp_path / "cluster.yml"
+    options.write_text(f"plugin: {COLLECTION}.smolcluster\nconfig: {config.name}\ncontroller: 10.10.0.4\n")
+    listed = json.loads(installed.run("ansible-inventory", "--inventory", options, "--list"))
+    assert listed["_meta"]["hostvars"]["mini2"].items() >= {"ansible_host": "10.10.0.2", "smolcluster_rank": 1}.items()
+    checks = ("ansible-playbook", "--inventory", options, f"{COLLECTION}.check_inventory")
+    assert "failed=0" in installed.run(*checks)
+    config.write_text(yaml.safe_dump(described | {"num_workers": 2}))
+    assert f"{config}:" in installed.run(*checks, code=4)

@@ -499,14 +499,13 @@ def test_exclude_leaves_out_and_alternatives_count(node):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can play another account")
+@pytest.mark.usefixtures("shared_path")
 def test_copies_of_another_account_are_no_obstacle(node):
     write(node.logs / "worker-0.log", lines(3))
     node.start()
     node.pass_on()
     for path in (node.logs.parent, node.state, node.run, *node.state.iterdir()):
         os.chown(path, 1234, 1234)
-    for folder in list(node.logs.parents)[:3]:
-        folder.chmod(0o755)
     os.chown(node.run / "positions.yaml", 1234, 1234)
     os.seteuid(1234)
     try:

@@ -17,19 +17,17 @@ SMOL, OTHER = 1234, 1235
 
 
 @pytest.fixture
-def place(tmp_path):
+def place(shared_path):
     """A watched folder of an account in a folder of root, and files of others beside it."""
-    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
-        folder.chmod(0o755)
-    logs = tmp_path / "logs"
+    logs = shared_path / "logs"
     logs.mkdir()
     os.chown(logs, SMOL, SMOL)
     for name, owner in (("own.log", SMOL), ("others.log", OTHER)):
         (logs / name).write_text(f"{name}\n")
         os.chown(logs / name, owner, owner)
-    (tmp_path / "secret").mkdir(0o700)
-    (tmp_path / "secret/key").write_text("key\n")
-    return tmp_path
+    (shared_path / "secret").mkdir(0o700)
+    (shared_path / "secret/key").write_text("key\n")
+    return shared_path
 
 
 def link(path, target, owner=SMOL):
@@ -176,9 +174,9 @@ def test_path_in_the_mounts_of_another_process(place):
     path = place / "logs/x.log"
     (place / "secret").chmod(0o755)
     (place / "secret/key").chmod(0o600)
-    script = (
-        f"mount -t tmpfs none {place}/logs && touch {path} && mount --bind {place}/secret/key {path} && echo up; read _"
-    )
+    # Ends at once where it may not mount, which closes its output.
+    mounts = f"mount -t tmpfs none {place}/logs; touch {path}; mount --bind {place}/secret/key {path}"
+    script = f"set -e; {mounts}; echo up; read _"
     process = subprocess.Popen(
         ["setpriv", f"--reuid={SMOL}", f"--regid={SMOL}", "--clear-groups", "unshare", "-Urm", "sh", "-c", script],
         stdin=subprocess.PIPE,

@@ -42,10 +42,10 @@ NODE = {
     "archive": None,
     "home": "ours",
     "port_holder": None,
-    "strays": [],
+    "foreign_agents": [],
     "foreign_unit": None,
     "user": "ours",
-    "leftovers": [],
+    "foreign_positions": [],
     "macos": None,
     "loki": None,
     "uid": 990,
@@ -261,7 +261,7 @@ def test_unsupported_platform_is_told():
 
 def test_taken_port_is_told_unless_it_is_adopted():
     holder = {"pid": 7, "command": "/usr/bin/promtail"}
-    stray = {"port_holder": holder, "strays": [{"pid": 7, "command": "/usr/bin/promtail"}]}
+    stray = {"port_holder": holder, "foreign_agents": [{"pid": 7, "command": "/usr/bin/promtail"}]}
     assert "port 9080 is taken by /usr/bin/promtail (pid 7)" in problems(stray)[0]
     assert "promtail_adopt: true" in problems(stray)[0]
     assert problems(stray, adopt=True) == []

@@ -6,7 +6,6 @@ go 1.26.5
 tool (
 	github.com/grafana/loki/v3/cmd/logcli
 	github.com/grafana/loki/v3/cmd/loki
-	github.com/grafana/loki/v3/cmd/loki-canary
 )
 
 require (
