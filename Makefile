@@ -41,6 +41,7 @@ lint: venv ## Check style
 	@ruff check .
 	@ruff format --check .
 	@tools/role_docs.py --check
+	@python -m dashboards --check
 	@# What runs on nodes: the Python of Apple's developer tools is 3.9.
 	@vermin --quiet --no-tips --violations --target=3.9- plugins/modules plugins/module_utils roles/*/files
 	@antsibull-changelog lint
@@ -50,6 +51,7 @@ lint: venv ## Check style
 
 docs: venv ## Write the generated pages again
 	@tools/role_docs.py
+	@python -m dashboards
 
 mac-check: venv ## Confirm on a real Mac of your inventory that all works: make mac-check HOST=mini1 [ASK=1] [REBOOT=1]
 	@tools/mac_check.py $(or $(HOST),$(error Say which: make mac-check HOST=mini1)) $(if $(INVENTORY),--inventory $(INVENTORY)) \

@@ -13,7 +13,8 @@ positional: host
 options:
   _input:
     description: >-
-      The role's settings: C(project_dir), C(docker_source), C(retention), C(grafana_default_password), C(listen),
+      The role's settings: C(project_dir), C(docker_source), C(retention), C(grafana_default_password),
+      C(grafana_password_is_one_line), C(listen),
       C(ports), C(images) and C(unit).
     type: dict
     required: true

@@ -163,6 +163,11 @@ def setting_problems(settings: dict[str, Any]) -> list[str]:
             "docker_loki_grafana_grafana_admin_password (in a vault), or leave "
             "docker_loki_grafana_grafana_listen_address at 127.0.0.1"
         )
+    if not settings["grafana_password_is_one_line"]:
+        problems.append(
+            "docker_loki_grafana_grafana_admin_password has a line feed or another control character, which "
+            "Grafana does not keep. Often a tool for vaults adds it at the end: write the password without it"
+        )
     return problems + port_problems(settings["ports"]) + image_problems(settings["images"])
 
 
@@ -275,9 +280,10 @@ def problems(settings: dict[str, Any], host: dict[str, Any]) -> list[str]:
 
     Parameters:
         settings: `project_dir`, `docker_source`, `retention`, `grafana_default_password` (whether it is `admin` or
-            empty), `listen` (address by the variable that sets it; without Grafana's when that is off), `ports` (port
-            by the variable that sets it), `images` (list of `name`, `digest`, `file`), `unit` (path of the role's
-            systemd unit) and `command` (path of cluster-logs).
+            empty), `grafana_password_is_one_line` (whether it has no control character), `listen` (address by the
+            variable that sets it; without Grafana's when that is off), `ports` (port by the variable that sets it),
+            `images` (list of `name`, `digest`, `file`), `unit` (path of the role's systemd unit) and `command` (path of
+            cluster-logs).
         host: results of the module `log_store_info`.
     """
     found = setting_problems(settings) + address_problems(settings["listen"], host["missing_addresses"])

@@ -64,6 +64,18 @@ STORE = {
         "with the default password",
         "grafana_admin_password",
     ),
+    # Both are found in one run.
+    "contact-without-a-url-and-password-with-a-line-feed": (
+        {
+            "docker_loki_grafana_grafana_enabled": True,
+            "docker_loki_grafana_dashboards": True,
+            "docker_loki_grafana_grafana_admin_password": "secret\n",
+            "docker_loki_grafana_alert_contact_type": "webhook",
+            "docker_loki_grafana_alert_contact_address": "192.0.2.7",
+        },
+        "docker_loki_grafana_alert_contact_address is not a URL",
+        "grafana_admin_password has a line feed",
+    ),
     "image-file-missing": (
         {"docker_loki_grafana_loki_image_file": "/nowhere/loki.tar"},
         "no image file /nowhere/loki.tar",

@@ -21,6 +21,7 @@ SETTINGS = {
     "docker_source": "distribution",
     "retention": "30d",
     "grafana_default_password": True,
+    "grafana_password_is_one_line": True,
     "listen": {LOKI: "0.0.0.0", GRAFANA: "127.0.0.1"},  # noqa: S104
     "ports": {"docker_loki_grafana_loki_port": 3100, "docker_loki_grafana_grafana_port": "3000"},
     "images": [{"name": "grafana/loki:3.7.8", "digest": "", "file": ""}],
