@@ -11,7 +11,7 @@ description: Returns what the module M(smolcluster.logging.agent_format_trial) n
 author: [SmolCluster contributors (@smolcluster)]
 positional: formats, file, zone
 options:
-  _input: {description: Name of a format preset, or a preset., type: raw, required: true}
+  _input: {description: Name or mapping of a format preset., type: raw, required: true}
   formats: {description: Folders of format presets., type: list, elements: path, required: true}
   file: {description: Path of the log on the control node., type: path, required: true}
   zone: {description: Time zone of times without one., type: str, required: true}
