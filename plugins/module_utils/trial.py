@@ -137,7 +137,10 @@ def _answers(command: list[str], data: bytes, number: int, env: dict[str, str]) 
     """
     with (
         tempfile.TemporaryFile() as errors,
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=env) as process,
+        # AnsibleModule.run_command closes the input at once.
+        subprocess.Popen(  # pylint: disable=ansible-bad-function
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=env
+        ) as process,
     ):
 
         def write() -> None:

@@ -63,7 +63,7 @@ def problem(layout: str) -> str:
         return f"Go reads the {twice[0]} in two places of it; {advice}"
     for kind, text in parts:
         if not kind and re.search(r"\d|[A-SU-Za-z]{2}", text):
-            return f"Go reads “{text.strip()}” in it as plain text; {advice}"
+            return f"Go reads '{text.strip()}' in it as plain text; {advice}"
     if not {"hour", "minute"} <= set(meanings) or not {"month", "day"} <= set(meanings):
         return f"it has no month, day, hour and minute; {advice}"
     return ""

@@ -550,7 +550,7 @@ def sample_problems(preset: Preset, where: str) -> list[str]:
             return []
     if unknown or preset.console:
         return []
-    return [f"{where}sample {preset.sample} gives the line “{line}”, which pattern does not match"]
+    return [f"{where}sample {preset.sample} gives the line '{line}', which pattern does not match"]
 
 
 def layout_problems(layouts: list[str], moment: str, where: str) -> list[str]:

@@ -214,11 +214,13 @@ def console_stages(preset: Preset, zone: str, named: bool) -> list[dict[str, Any
         named: see `member_stages`.
     """
     free, cut = {FORMAT: '=""'}, {"static_labels": {CUT: "1"}}
-    bar = rf"(?s)^(?P<whole>{LEAD}{BAR}(?P<rest>.+))$"
+    behind_bar = rf"(?s)^(?P<whole>{LEAD}{BAR}(?P<rest>.+))$"
     prefix = rf"(?s)^(?P<inner_whole>{LEAD}(?P<prefix>{PREFIX}{{0,2}}){LEAD}(?P<rest>.*))$"
     first = [member for member in preset.members[:2] if isinstance(member, Shape)]
     others = [
-        match([{"regex": {"expression": bar}}, {"output": {"source": "rest"}}, cut], f"^{LEAD}{BAR}", "%|", **free),
+        match(
+            [{"regex": {"expression": behind_bar}}, {"output": {"source": "rest"}}, cut], f"^{LEAD}{BAR}", "%|", **free
+        ),
         match(
             [
                 {"regex": {"expression": prefix}},

@@ -53,7 +53,7 @@ def test_preset_in_a_source_has_no_problem():
         ({"sample": "%(asctime)s %(message)s"}, "which pattern does not match"),
         ({"sample": "%(asktime)s"}, "sample %(asktime)s: it may contain %(asctime)s"),
         ({"time_layouts": ["%Y%m%d %H:%M:%S"]}, "time_layouts: %Y%m%d %H:%M:%S: it looks like strftime"),
-        ({"time_layouts": ["YYYYMMDD hh:mm:ss"]}, "Go reads “YYYYMMDD hh:mm:ss” in it as plain text"),
+        ({"time_layouts": ["YYYYMMDD hh:mm:ss"]}, "Go reads 'YYYYMMDD hh:mm:ss' in it as plain text"),
         ({"time_layouts": ["20261128 12:34:56"]}, "time_layouts: 20261128 12:34:56: Go reads"),
         (
             {

@@ -1150,8 +1150,8 @@ class Progress:
             return
         width = max(shutil.get_terminal_size().columns - 1, 10)
         size = max(min(width - 35, 40), 0)
-        bar = f"[{'#' * (size * done // max(total, 1)):.<{size}}] " if size else ""
-        self.out.write("\r" + f"{bar}{100 * done // max(total, 1):3} % {clean(text)}"[:width].ljust(width))
+        drawn = f"[{'#' * (size * done // max(total, 1)):.<{size}}] " if size else ""
+        self.out.write("\r" + f"{drawn}{100 * done // max(total, 1):3} % {clean(text)}"[:width].ljust(width))
         self.out.flush()
 
     def clear(self) -> None:
@@ -1256,7 +1256,7 @@ class Download:
                 process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log)
                 try:
                     while process.poll() is None:
-                        done = sum(1 for _ in self.parts(number).glob("*.part"))
+                        done = len(list(self.parts(number).glob("*.part")))
                         title = f"{number + 1} of {len(self.streams)} streams, {Source.of(labels).title}"
                         self.progress.show(number * total + done, len(self.streams) * total, title)
                         try:
