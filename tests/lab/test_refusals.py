@@ -19,7 +19,11 @@ SOURCE = {"name": "train", "paths": ["/srv/train.log"], "labels": {"job": "train
 AGENT = {
     "no-loki-address": ({"promtail_loki_url": ""}, "no usable Loki address", "smolcluster_address"),
     "no-sources": ({"smolcluster_log_sources": []}, "smolcluster_log_sources is empty", "Add at least one"),
-    "unknown-format": ({"promtail_sources": [SOURCE | {"format": "glogg"}]}, "unknown format glogg", "did you mean glog"),
+    "unknown-format": (
+        {"promtail_sources": [SOURCE | {"format": "glogg"}]},
+        "unknown format glogg",
+        "did you mean glog",
+    ),
     "unknown-stage": (
         {"promtail_sources": [SOURCE | {"format": [{"regexp": {"expression": "x"}}]}]},
         "unknown stage",
