@@ -7,9 +7,10 @@ import time
 import zipfile
 from pathlib import Path
 
+from plugins.module_utils import layout
 from tests.lab.harness import DUMMY, MINIS, Lab, release
 
-PROGRAMS = ["globs.py", "logfiles.py", "positions.py", "records.py", "safe_open.py", "source_folders.py", "watcher.py"]
+PROGRAMS = sorted(layout.PROGRAM_FILES)
 ONE = ("--tags", "promtail", "--limit", MINIS[0].name)
 
 
