@@ -138,6 +138,7 @@ def test_its_filters_and_modules_run(installed: Installed):
         "images": [],
         "unit": "/nonexistent/x.service",
         "unit_marker": "x",
+        "command": "/nonexistent/cluster-logs",
     }
     python = ("-e", "ansible_python_interpreter={{ ansible_playbook_python }}")
     said = installed.run("ansible", *local, *python, "-m", f"{COLLECTION}.log_store_info", "-a", json.dumps(options))
