@@ -25,7 +25,7 @@ options:
 EXAMPLES = r"""
 - name: First entries are read
   smolcluster.logging.agent_format_trial:
-    archive: /root/.cache/smolcluster-logging/releases/v3.6.11-promtail-linux-amd64.zip
+    archive: /srv/artifacts/releases/v3.6.11/promtail-linux-amd64.zip
     file: my.log
     stages: "{{ trial.stages }}"
     entry_start: "{{ trial.entry_start }}"

@@ -144,11 +144,11 @@ def test_tail_through_an_outage_of_loki_has_no_gap_and_no_double_line(trained: L
             write(trained, rank, 1001, 1060, 0.1, background=True)
         wait_for(lambda: "step:1010 " in (tmp_path / "out").read_text(), "lines arrive", 30)
         trained.on(CONTROLLER, "docker stop smolcluster-logging-loki-1")
-        wait_for(lambda: "Loki does not answer" in (tmp_path / "err").read_text(), "the outage is told", 30)
+        wait_for(lambda: "Loki does not answer" in (tmp_path / "err").read_text(), "the tail reports the outage", 30)
         trained.on(CONTROLLER, "docker start smolcluster-logging-loki-1")
         wait_for(lambda: all_shown(100), "all lines are shown", 120)
         silent = re.compile(r"rank 7[0-2] \(mini\d\) has been silent for 2 s|no rank has written for 2 s")
-        wait_for(lambda: silent.search(terminal()), "the silence is told", 30)
+        wait_for(lambda: silent.search(terminal()), "the tail reports the silence", 30)
     finally:
         os.write(leader, b"\x03")
         code = seen.wait(30)

@@ -10,7 +10,7 @@ import logfiles
 import positions
 import pytest
 import yaml
-from ansible_collections.smolcluster.logging.plugins.module_utils import layout, loki
+from ansible_collections.smolcluster.logging.plugins.module_utils import layout, loki, runs
 from ansible_collections.smolcluster.logging.plugins.module_utils.agents import promtail
 from ansible_collections.smolcluster.logging.plugins.module_utils.agents.registry import AGENTS
 from ansible_collections.smolcluster.logging.plugins.module_utils.errors import DeploymentError
@@ -95,3 +95,7 @@ def test_logcli_is_the_one_that_the_lab_builds_and_of_the_version_of_loki():
     defaults = yaml.safe_load((ROOT / "roles/docker_loki_grafana/defaults/main.yml").read_text())
     assert defaults["docker_loki_grafana_logcli_version"] == artifacts.LOKI
     assert defaults["docker_loki_grafana_loki_image"] == artifacts.LOKI_IMAGE
+
+
+def test_name_of_a_run_is_checked_alike_before_and_while_it_is_recorded():
+    assert f"match('{runs.NAME.pattern}$')" in (ROOT / "playbooks/start.yml").read_text()
