@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import pwd
+import re
 import shutil
 import signal
 import time
@@ -40,6 +42,7 @@ from ansible_collections.smolcluster.logging.plugins.module_utils.metrics import
 from ansible_collections.smolcluster.logging.plugins.module_utils.services.base import (
     ABSENT,
     DEPLOYMENT,
+    NO_DIGEST,
     RUNNING,
     ServiceState,
 )
@@ -70,7 +73,11 @@ class Deployment:
         user, group = self.account()
         self.changes: list[Change] = [Directory(Path(path), 0o750, user, group) for path in layout.folders]
         self.changes.append(Link(Path(layout.current), self.params["version"]))
-        for path, text in self.params["files"].items():
+        files = self.params["files"]
+        self.digest = digest_of(self.params["version"], files)
+        for path, text in (
+            files | {layout.unit_file: with_digest(files.get(layout.unit_file, ""), self.digest)}
+        ).items():
             private = path == layout.config_file
             self.changes.append(TextFile(Path(path), text, *((0o640, group) if private else (0o644, 0))))
         # Changes that need no restart of the service.
@@ -118,7 +125,7 @@ class Deployment:
             return "the service does not run"
         if not state.enabled:
             return "the service is not enabled"
-        if self.service.environment().get(DEPLOYMENT) != self.params["deployment"]:
+        if self.service.environment().get(DEPLOYMENT) != self.digest:
             return "the service was started with another version or configuration"
         if not same_file(host.system.executable(state.pid), self.folder / self.agent.NAME):
             return "the service runs another program"
@@ -181,7 +188,7 @@ class Deployment:
             "restarted": bool(unpack or pending or reason),
             "diff": [change.diff() for change in [*places, *pending]],
             "retired": [],
-            "notes": [],
+            "notes": self.params["notes"],
         }
         result["changed"] = bool(result["changes"])
         if self.module.check_mode:
@@ -214,7 +221,7 @@ class Deployment:
         if adopt:
             for path in foreign_agents.positions_files(self.agent):
                 Path(path).unlink(missing_ok=True)
-        result["notes"] = self.loki_notes()
+        result["notes"] += self.loki_notes()
         return result
 
     def loki_notes(self) -> list[str]:
@@ -408,6 +415,35 @@ class Deployment:
         raise DeploymentError(
             f"within {self.params['timeout']} s the agent does not answer at {url}, or does not have all its targets"
         )
+
+
+def digest_of(version: str, files: dict[str, str]) -> str:
+    """Digest of what a service is started with, as 16 hexadecimal digits.
+
+    Parameters:
+        version: version of the agent, or the name of its folder.
+        files: text of every file, by path.
+    """
+    parts = [version, *(part for item in sorted(files.items()) for part in item)]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def with_digest(definition: str, digest: str) -> str:
+    """Definition of a service, with the digest as the value of its environment variable.
+
+    Parameters:
+        definition: text of a systemd unit or of a launchd job.
+        digest: the digest.
+
+    Raises:
+        DeploymentError: the definition does not set the variable.
+    """
+    text, count = re.subn(
+        rf"(\b{DEPLOYMENT}(?:=|</key>\s*<string>)){NO_DIGEST}\b", rf"\g<1>{digest}", definition, count=1
+    )
+    if not count:
+        raise DeploymentError(f"the definition of the service does not set {DEPLOYMENT} to {NO_DIGEST}")
+    return text
 
 
 def same_file(running: str | None, wanted: Path) -> bool:

@@ -27,15 +27,13 @@ options:
   reinstall: {description: Unpack O(archive) even if the version is installed., type: bool, default: false}
   config: {description: "The configuration as data, for the check.", type: dict, default: {}}
   files:
-    description: Text of every file, by path, including the configuration and the definition of the service.
+    description:
+      - Text of every file, by path, including the configuration and the definition of the service.
+      - The definition of the service sets the environment variable C(SMOLCLUSTER_DEPLOYMENT) to C(digest). The module
+        replaces this value by the digest of version and files, from which a later run knows what the service was
+        started with.
     type: dict
     default: {}
-  deployment:
-    description:
-      - Digest of version and files. The definition of the service must set it as the environment variable
-        C(SMOLCLUSTER_DEPLOYMENT); from this a later run knows what the service was started with.
-    type: str
-    default: ''
   user: {description: Account of the service. Its group may read the configuration., type: str, default: root}
   source_folders:
     description:
@@ -62,6 +60,7 @@ options:
         its name.
     type: bool
     default: false
+  notes: {description: Notes from checks before; the result has them first., type: list, elements: str, default: []}
 """
 EXAMPLES = r"""
 - name: Agent runs this version with this configuration
@@ -114,7 +113,6 @@ SPEC = {
     "reinstall": {"type": "bool", "default": False},
     "config": {"type": "dict", "default": {}},
     "files": {"type": "dict", "default": {}},
-    "deployment": {"type": "str", "default": ""},
     "user": {"type": "str", "default": "root"},
     "source_folders": {"type": "list", "elements": "dict", "default": []},
     "sha256": {"type": "str", "default": ""},
@@ -122,6 +120,7 @@ SPEC = {
     "http_port": {"type": "int", "default": 9080},
     "timeout": {"type": "int", "default": 20},
     "adopt": {"type": "bool", "default": False},
+    "notes": {"type": "list", "elements": "str", "default": []},
 }
 
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 # Runs a command (list of arguments); returns its exit code, standard output and standard error.
 Run = Callable[[list[str]], tuple[int, str, str]]
 
-# Environment variable of the service: a digest of what it was started with. The unit templates of role agent set it.
-DEPLOYMENT = "SMOLCLUSTER_DEPLOYMENT"
+# Environment variable of the service: a digest of what it was started with. The unit templates of role agent set it to
+# this value, which the digest replaces.
+DEPLOYMENT, NO_DIGEST = "SMOLCLUSTER_DEPLOYMENT", "digest"
 
 ABSENT, STOPPED, FAILED, STARTING, RUNNING = "absent", "stopped", "failed", "starting", "running"
 
