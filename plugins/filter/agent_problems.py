@@ -13,9 +13,9 @@ positional: formats, node
 options:
   _input:
     description: >-
-      The role's settings: C(sources), C(loki_url), C(version), C(base_url), C(timezone), C(http_port), C(adopt),
-      C(home), C(user), C(account), C(reads_all), C(install_method), C(homebrew_tap), C(full_disk_access) and
-      C(platform) (empty when there is no program for the node).
+      The role's settings: C(sources), C(loki_url), C(version), C(base_url), C(timezone), C(rank), C(http_port),
+      C(adopt), C(home), C(user), C(account), C(reads_all), C(install_method), C(homebrew_tap), C(full_disk_access)
+      and C(platform) (empty when there is no program for the node).
     type: dict
     required: true
   formats: {description: Folders of format presets., type: list, elements: path, required: true}

@@ -9,7 +9,7 @@ name: promtail_scrape_configs
 short_description: Turn log sources into Promtail's scrape configs
 description: Returns one scrape config per source, so that each source has its own stages.
 author: [SmolCluster contributors (@smolcluster)]
-positional: formats, node, zone, copies
+positional: formats, node, zone, copies, rank
 options:
   _input:
     description: Sources as in the variable C(smolcluster_log_sources).
@@ -23,6 +23,7 @@ options:
     type: str
     required: true
   copies: {description: Folder of the copies that the agent reads., type: path, required: true}
+  rank: {description: Rank of entries for which nothing else says it., type: str, default: ''}
 """
 EXAMPLES = r"""
 scrape_configs: >-
@@ -38,12 +39,12 @@ from ansible_collections.smolcluster.logging.plugins.plugin_utils import presets
 
 
 def scrape_configs(
-    log_sources: list[dict[str, Any]], formats: list[str], node: str, zone: str, copies: str
+    log_sources: list[dict[str, Any]], formats: list[str], node: str, zone: str, copies: str, rank: str = ""
 ) -> list[dict[str, Any]]:
     """Scrape configs of log sources; see `promtail_config.scrape_configs`."""
     known = presets.load(*formats)
     found = [sources.preset_of(source, known) for source in log_sources]
-    return promtail_config.scrape_configs(log_sources, found, node, zone, copies)
+    return promtail_config.scrape_configs(log_sources, found, node, zone, copies, rank)
 
 
 class FilterModule:

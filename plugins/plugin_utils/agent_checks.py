@@ -44,6 +44,8 @@ def setting_problems(settings: dict[str, Any], known: dict[str, dict[str, Any]])
     zone = str(settings["timezone"])
     if not sources.is_zone(zone):
         problems.append(f"unknown time zone '{zone}' in promtail_timezone; use Local or a name such as Asia/Kolkata")
+    if not re.fullmatch(r"\d*|server", rank := str(settings["rank"])):
+        problems.append(f"smolcluster_rank (or promtail_rank) is '{rank}'; it must be a whole number from 0, or server")
     return problems
 
 
@@ -244,9 +246,10 @@ def problems(settings: dict[str, Any], folders: list[str], node: dict[str, Any])
     """Problems that prevent a deployment, each with its way out; empty without problems.
 
     Parameters:
-        settings: `sources`, `loki_url`, `version`, `base_url`, `timezone`, `http_port`, `memory_max`, `stop_timeout`,
-            `batch_wait`, `adopt`, `platform`, `home`, `user`, `account` (the one that the role creates), `reads_all`
-            (whether the user may read every file), `install_method`, `homebrew_tap`, `full_disk_access`, `check_mode`.
+        settings: `sources`, `loki_url`, `version`, `base_url`, `timezone`, `rank`, `http_port`, `memory_max`,
+            `stop_timeout`, `batch_wait`, `adopt`, `platform`, `home`, `user`, `account` (that the role creates),
+            `reads_all` (whether the user may read every file), `install_method`, `homebrew_tap`, `full_disk_access`,
+            `check_mode`.
         folders: folders of format presets; an empty one is skipped.
         node: results of the module `agent_host_info`.
     """

@@ -315,7 +315,7 @@ def preset_stages(preset: Preset, zone: str) -> list[dict[str, Any]]:
 
 
 def scrape_configs(
-    sources: list[dict[str, Any]], presets: list[Preset | None], node: str, zone: str, copies: str
+    sources: list[dict[str, Any]], presets: list[Preset | None], node: str, zone: str, copies: str, rank: str = ""
 ) -> list[dict[str, Any]]:
     """Turn log sources into Promtail's scrape configs, one per source.
 
@@ -325,10 +325,13 @@ def scrape_configs(
         node: value of the label `node`.
         zone: IANA name of the time zone of lines without one, or `Local`.
         copies: folder of the watcher's copies, which the agent reads instead of the paths themselves.
+        rank: rank of entries where neither the line, its path nor the labels of the source have one; empty for none.
     """
     configs = []
     for source, preset in zip(sources, presets, strict=True):
-        labels = {**source.get("labels", {}), "node": node, "__path__": watcher.copy_path(source, copies)}
+        own = {"node": node, "__path__": watcher.copy_path(source, copies)}
+        # Labels that stages find in the path or in the line replace these.
+        labels = ({"rank": rank} if rank else {}) | source.get("labels", {}) | own
         stages = preset_stages(preset, source.get("timezone", zone)) if preset else source["format"]
         configs.append(
             {

@@ -21,6 +21,7 @@ SETTINGS = {
     "version": "3.6.11",
     "base_url": agent_checks.OFFICIAL,
     "timezone": "Local",
+    "rank": "",
     "http_port": 9080,
     "memory_max": 256,
     "stop_timeout": 2,
@@ -306,6 +307,20 @@ def test_problem_of_a_preset_has_the_name_of_the_source():
 def test_folder_of_presets_that_does_not_exist_is_told():
     (found,) = agent_checks.problems(SETTINGS, [FORMATS[0], "/no/such/folder"], NODE)
     assert found == "the folder of presets /no/such/folder does not exist"
+
+
+def test_node_has_a_rank_where_the_source_has_none():
+    def ranks(rank: str, **source) -> list[str | None]:
+        found = scrape_configs([SOURCE | source], FORMATS, "mini1", "Local", COPIES, rank)
+        return [config["static_configs"][0]["labels"].get("rank") for config in found]
+
+    assert ranks("") == [None]
+    assert ranks("0") == ranks("0", format=[{"decolorize": None}]) == ["0"]
+    assert ranks("0", labels={"rank": "7"}) == ["7"]
+    assert problems(rank="0") == problems(rank="12") == problems(rank="server") == []
+    for rank in ("one", "-1", "None", "1.5"):
+        (problem,) = problems(rank=rank)
+        assert problem.startswith(f"smolcluster_rank (or promtail_rank) is '{rank}'; it must be a whole number from 0")
 
 
 def test_source_can_have_a_time_zone_of_its_own():
