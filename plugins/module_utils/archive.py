@@ -71,6 +71,16 @@ def origin_of(home: Path, version: str, program: str) -> dict[str, str]:
         return {}
 
 
+def is_installed(folder: Path, program: str) -> bool:
+    """Whether a version is there; `origin_of` also checks that its program was not changed.
+
+    Parameters:
+        folder: folder of the version.
+        program: name of the program in it.
+    """
+    return (folder / MANIFEST).is_file() and (folder / program).is_file()
+
+
 def unpack(archive: Path, folder: Path, kind: Program, run: Run, sha256: str = "") -> Path:
     """Unpack the program of a release archive next to its final folder, and check that the program starts here.
 

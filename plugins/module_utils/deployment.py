@@ -110,9 +110,10 @@ class Deployment:
 
     def needs_unpacking(self) -> bool:
         """Whether the version has to be unpacked."""
-        origin = archive.origin_of(self.home, self.params["version"], self.agent.NAME)
         if not self.params["homebrew"]:
-            return self.params["reinstall"] or not origin
+            # Whether the program was changed is known from the preflight, which reads all of it.
+            return self.params["reinstall"] or not archive.is_installed(self.folder, self.agent.NAME)
+        origin = archive.origin_of(self.home, self.params["version"], self.agent.NAME)
         if not self.keg or not self.keg["installed"]:
             return True
         with archive.opened_as(self.keg["program"], darwin.owner_of(self.keg["brew"])) as program:

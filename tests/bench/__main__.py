@@ -238,14 +238,16 @@ def main() -> None:
     lab = Lab()
     with step("First deployments"):
         deployments = first_deployments(lab)
+    silent_since = agent.begin_silence(lab)
+    # Meanwhile: these runs write no lines.
     with step("Runs without changes"):
         runs = more_minis()
+    with step("A line after silence"):
+        silence = agent.after_silence(lab, silent_since)
     with step("The agent at rest and under load"):
         wait = waits(lab)
     with step("Bursts"):
         bursts = [(agent.burst(lab, stages=True), agent.burst(lab, stages=False)) for _ in range(3)]
-    with step("A line after silence"):
-        silence = agent.after_silence(lab)
     with step("A line in the terminal"):
         seen = terminal.latency(lab)
     exposure = lab.on(agent.MINI, "systemd-analyze security promtail --no-pager | tail -n 1")

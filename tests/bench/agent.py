@@ -23,6 +23,7 @@ OLD_LINES = 100  # of each file of an old run
 SECONDS = 30  # of each measurement of the CPU
 BURST = 500_000  # lines
 SILENCE = 600  # seconds
+SILENT_FILES = 9
 # Writes lines in SmolCluster's format at a rate; arguments are a mark, lines per second, the number of lines, and an
 # address of Loki, which is asked every 20 ms for the lines, or nothing. Prints the seconds until each line was found.
 WRITER = """
@@ -151,15 +152,24 @@ def latencies(lab: Lab, rate: float, count: int) -> list[float]:
     return found
 
 
-def after_silence(lab: Lab, files: int = 9) -> float:
-    """Median of the seconds from writing one line, after `SILENCE`, until Loki shows it.
+def begin_silence(lab: Lab) -> float:
+    """Let no file of the node be written from now on; returns the moment, for `after_silence`."""
+    fresh(lab, SILENT_FILES)
+    return time.monotonic()
+
+
+def after_silence(lab: Lab, begin: float) -> float:
+    """Median of the seconds from writing one line, `SILENCE` after a moment, until Loki shows it.
 
     Each of some files gets its line at another moment of the watcher's period.
+
+    Parameters:
+        lab: the lab.
+        begin: result of `begin_silence`.
     """
-    fresh(lab, files)
-    time.sleep(SILENCE)
+    time.sleep(max(0.0, begin + SILENCE - time.monotonic()))
     waits = []
-    for number in range(files):
+    for number in range(SILENT_FILES):
         # Another file each time: those before it have just been written.
         path = f"/tmp/smolcluster-logs/worker-rank{number}-old.log"
         text = WRITER.replace('f"/tmp/smolcluster-logs/worker-rank0-{mark}.log"', repr(path))
