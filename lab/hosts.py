@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ CONTAINERS = {
     # SYS_PTRACE lets lsof see whose a port is.
     "mac": ["--cap-add=SYS_PTRACE", "--tmpfs=/run", "--tmpfs=/private/tmp:exec,mode=1777"],
 }
+INOTIFY_INSTANCES = 1024
 CONTAINERS["controller"] = CONTAINERS["mini"]
 CONTAINERS["mac-controller"] = [*RIGHTS, *CONTAINERS["mac"]]
 
@@ -74,6 +76,14 @@ def start(host: Host) -> None:
             # overlay2 cannot lie on overlay2, so the inner engine's data needs a volume.
             command += [f"--volume={host.container}-docker:/var/lib/docker"]
         run([*command, image])
+
+
+def allow_many_hosts() -> None:
+    """Raise Linux's limit for inotify where this is allowed: systemd of each host needs about ten of the usual 128."""
+    limit = Path("/proc/sys/fs/inotify/max_user_instances")
+    if os.access(limit, os.W_OK) and int(limit.read_text()) < INOTIFY_INSTANCES:
+        limit.write_text(str(INOTIFY_INSTANCES))
+        print(f"fs.inotify.max_user_instances of this machine is {INOTIFY_INSTANCES} now, for systemd of many hosts")
 
 
 def require_free(port: int) -> None:
@@ -131,6 +141,7 @@ def up(mac: bool = False) -> None:
         mac: whether the simulated Mac is wanted, too; one that is there already stays.
     """
     write_variables()
+    allow_many_hosts()
     STATE.mkdir(parents=True, exist_ok=True, mode=0o700)
     hosts = (*HOSTS, MAC) if mac or state_of(MAC) != "missing" else HOSTS
     images.all_hosts(hosts)
