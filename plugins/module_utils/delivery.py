@@ -130,6 +130,7 @@ class Options:
     http_port: int
     node: str
     path: str
+    name: str
     exclude: str
     sample: str
     sample_time: str
@@ -231,16 +232,17 @@ class Probe:
             UnprovableError: that is not possible.
         """
         path, exclude = self.options.path, self.options.exclude
+        marker = "-".join(filter(None, (self.options.name, self.marker)))
         refused = ""
         try:
-            for folder, name in islice(candidates(path, exclude, self.marker), 10):
+            for folder, name in islice(candidates(path, exclude, marker), 10):
                 try:
                     return OwnFile(folder, name)
                 except FolderError as error:
                     refused = str(error)
                 except OSError as error:
                     refused = f"the owner of {folder} cannot create a file in it: {error.strerror}"
-            raise UnprovableError(refused or unprovable(path, exclude, self.marker))
+            raise UnprovableError(refused or unprovable(path, exclude, marker))
         except globs.PatternError as error:
             raise UnprovableError(f"the path is not a valid pattern: {error}") from error
 

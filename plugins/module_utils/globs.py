@@ -180,6 +180,31 @@ def match_names(patterns: list[str], names: list[str]) -> bool:
     )
 
 
+def reaches(patterns: list[str], names: list[str]) -> bool:
+    """Whether patterns can match a path below some folders, given by their names."""
+    if not names or not patterns:
+        return bool(patterns)
+    if patterns[0] == "**":
+        return True
+    return bool(name_expression(patterns[0]).fullmatch(names[0])) and reaches(patterns[1:], names[1:])
+
+
+def own_names(node: str, hostname: str) -> list[str]:
+    """Names that the files of a node can carry: that in the inventory, its host name, and that without the domain."""
+    return list(dict.fromkeys(name.lower() for name in (node, hostname, hostname.partition(".")[0])))
+
+
+def carries(path: str, names: list[str]) -> bool:
+    """Whether a path contains one of some names as a word: `worker-rank0-mini2.log` has mini2, but not mini.
+
+    Parameters:
+        path: the path; upper and lower case are the same.
+        names: the names.
+    """
+    words = "|".join(re.escape(name.lower()) for name in names if name)
+    return bool(words) and bool(re.search(rf"(?<![a-z0-9])(?:{words})(?![a-z0-9])", path.lower()))
+
+
 def folders(pattern: str) -> Iterator[str]:
     """Existing folders that can contain matches of a pattern without `{…}`; links are followed, except by `**`.
 

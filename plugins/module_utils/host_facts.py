@@ -18,6 +18,7 @@ from ansible_collections.smolcluster.logging.plugins.module_utils import (
     ownership,
     packages,
     resolver,
+    shared_folders,
 )
 from ansible_collections.smolcluster.logging.plugins.module_utils.agents.registry import AGENTS
 from ansible_collections.smolcluster.logging.plugins.module_utils.changes import folder_of_others
@@ -69,10 +70,10 @@ def reach(user: str, paths: list[str], python: str) -> dict[str, object]:
 
     Parameters:
         user: the service's user.
-        paths: paths of the log files.
+        paths: paths of the log files, in folders that answer.
         python: Python that starts the service.
     """
-    refused = {accounts.unreadable(path, user) for path in paths if path.startswith("/")}
+    refused = {accounts.unreadable(path, user) for path in paths}
     return {"unreadable": sorted(filter(None, refused)), "python_usable": accounts.may_run(python, user)}
 
 
@@ -122,6 +123,8 @@ def gather(params: dict[str, Any], run: Run) -> dict[str, Any]:
         "python": python,
         "python_of_root": accounts.of_root(python),
         "managed": False,
+        "hostname": identity.nodename,
+        "machine": shared_folders.machine(),
     }
     if identity.sysname not in SYSTEMS:
         return known
@@ -140,11 +143,14 @@ def gather(params: dict[str, Any], run: Run) -> dict[str, Any]:
     state = service.state()
     origin = archive.origin_of(home, params["version"], agent.NAME)
     limited = user != layout.reads_all
+    folders = shared_folders.look(params["sources"], user)
+    paths = [entry["path"] for entry in folders if entry["answers"]]
     return (
         known
-        | (reach(user, params["paths"], python) if limited else {"unreadable": [], "python_usable": True})
+        | (reach(user, paths, python) if limited else {"unreadable": [], "python_usable": True})
         | {
             "managed": True,
+            "folders": folders,
             "macos": macos(home / params["version"], agent.NAME),
             "loki": loki_of(params["loki_url"]),
             "archive": origin.get("sha256"),

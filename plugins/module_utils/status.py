@@ -5,11 +5,20 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 import re
 import time
+from contextlib import suppress
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.smolcluster.logging.plugins.module_utils import foreign_agents, host, loki, watch
+from ansible_collections.smolcluster.logging.plugins.module_utils import (
+    foreign_agents,
+    host,
+    loki,
+    shared_folders,
+    watch,
+)
 from ansible_collections.smolcluster.logging.plugins.module_utils.agents.base import Counters
 from ansible_collections.smolcluster.logging.plugins.module_utils.agents.registry import AGENTS
 from ansible_collections.smolcluster.logging.plugins.module_utils.layout import layout_of
@@ -86,6 +95,7 @@ class Status:
             self.problems.append(self.stopped(state))
         self.others()
         self.store()
+        folders = self.folders(pid)
         if pid:
             age = host.system.age(pid)
             self.status["uptime"] = None if age is None else int(age)
@@ -95,6 +105,8 @@ class Status:
             "changed": False,
             "status": {**self.status, "notes": [secret_free(note) for note in self.notes]},
             "problems": [secret_free(problem) for problem in self.problems],
+            "folders": folders,
+            "machine": shared_folders.machine(),
         }
 
     def stopped(self, state: ServiceState) -> str:
@@ -126,6 +138,19 @@ class Status:
                 f"another Promtail runs here: {', '.join(self.status['others'])}. On the same files it sends every "
                 "line twice. `ansible-playbook site.yml --tags promtail -e promtail_adopt=true` retires it"
             )
+
+    def folders(self, pid: int) -> list[dict]:
+        """Look at the folders of the sources; see `shared_folders.look`.
+
+        Parameters:
+            pid: process of the agent; 0 when it does not run.
+        """
+        user = self.layout.default_user
+        with suppress(OSError, KeyError):  # it has ended, or is none of Linux
+            user = pwd.getpwuid(os.stat(f"/proc/{pid}").st_uid).pw_name if pid else user
+        found = shared_folders.look(self.params["sources"], user)
+        self.notes += shared_folders.notes(found, user)
+        return found
 
     def store(self) -> None:
         """Query Loki from this node: its clock, and the node's newest line."""

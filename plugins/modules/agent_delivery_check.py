@@ -26,6 +26,7 @@ options:
   http_port: {description: TCP port of the agent's own metrics on 127.0.0.1., type: int, required: true}
   node: {description: Value of the label C(node) of this node's lines., type: str, required: true}
   path: {description: Path or pattern that a source watches., type: str, required: true}
+  name: {description: Text that the name of a new file must contain., type: str, default: ""}
   exclude: {description: Pattern of paths that the source leaves out., type: str, default: ""}
   sample:
     description: Format of a line for Python's C(logging.Formatter); by default only the marker is written.
@@ -108,6 +109,7 @@ def main() -> None:
             "http_port": {"type": "int", "required": True},
             "node": {"type": "str", "required": True},
             "path": {"type": "str", "required": True},
+            "name": {"type": "str", "default": ""},
             "exclude": {"type": "str", "default": ""},
             "sample": {"type": "str", "default": "%(message)s"},
             "sample_time": {"type": "str", "default": ""},

@@ -20,10 +20,12 @@ options:
   user: {description: Account of the service; empty is the default of the system., type: str, default: ''}
   http_port: {description: TCP port for the agent., type: int, required: true}
   loki_url: {description: Base URL of Loki; its host is looked up and connected to., type: str, default: ''}
-  paths:
-    description: Paths of the log files, with wildcards. The module tries whether the service's account may read there.
+  sources:
+    description:
+      - Log sources of this node. The module tries whether the service's account may read in the folders of their
+        paths, and whether other nodes may have the same folders.
     type: list
-    elements: str
+    elements: dict
     default: []
 """
 EXAMPLES = r"""
@@ -68,10 +70,22 @@ macos:
   returned: when RV(managed)
   type: dict
 unreadable:
-  description: Folders of O(paths) that the service's account cannot read.
+  description: Folders of O(sources) that the service's account cannot read.
   returned: when RV(managed)
   type: list
   elements: str
+folders:
+  description:
+    - The paths of O(sources), each with its C(source) and C(path), and whether its folder C(answers).
+    - C(network) is the type of a network file system and C(origin) what is mounted; both are empty for other ones.
+    - C(identity) is equal on two nodes only if they share the files; empty if it is unknown.
+    - C(said) is whether the source has the key C(shared).
+    - C(unreadable) is a folder that the account cannot read on NFS; empty without one.
+  returned: when RV(managed)
+  type: list
+  elements: dict
+hostname: {description: Host name of the node., returned: always, type: str}
+machine: {description: Identity of the node itself; two names of one node have the same., returned: always, type: str}
 python_usable: {description: Whether the service's account may run that Python., returned: when RV(managed), type: bool}
 loki:
   description:
@@ -151,7 +165,7 @@ def main() -> None:
             "user": {"type": "str", "default": ""},
             "http_port": {"type": "int", "required": True},
             "loki_url": {"type": "str", "default": ""},
-            "paths": {"type": "list", "elements": "str", "default": []},
+            "sources": {"type": "list", "elements": "dict", "default": []},
         },
         supports_check_mode=True,
     )

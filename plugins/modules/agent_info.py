@@ -19,6 +19,7 @@ options:
   loki_url: {description: Base URL of Loki., type: str, required: true}
   http_port: {description: TCP port of the agent's own metrics on 127.0.0.1., type: int, required: true}
   node: {description: Value of the label C(node) of this node's lines., type: str, required: true}
+  sources: {description: Log sources of this node., type: list, elements: dict, default: []}
 """
 EXAMPLES = r"""
 - name: State of the agent is known
@@ -47,6 +48,12 @@ status:
     clock_skew: {description: Seconds by which the node's clock is ahead of Loki's., type: float}
     others: {description: Command lines of other agents on the node., type: list, elements: str}
     notes: {description: Notes that are not problems., type: list, elements: str}
+folders:
+  description: Folders of the sources, as in the results of M(smolcluster.logging.agent_host_info).
+  returned: always
+  type: list
+  elements: dict
+machine: {description: Identity of the node itself; two names of one node have the same., returned: always, type: str}
 problems:
   description: Problems, each with the way out; empty without problems.
   returned: always
@@ -67,6 +74,7 @@ def main() -> None:
             "loki_url": {"type": "str", "required": True},
             "http_port": {"type": "int", "required": True},
             "node": {"type": "str", "required": True},
+            "sources": {"type": "list", "elements": "dict", "default": []},
         },
         supports_check_mode=True,
     )

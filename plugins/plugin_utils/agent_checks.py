@@ -8,7 +8,8 @@ import os
 import re
 from typing import Any
 
-from ansible_collections.smolcluster.logging.plugins.plugin_utils import macos_checks, presets, sources
+from ansible_collections.smolcluster.logging.plugins.module_utils import shared_folders
+from ansible_collections.smolcluster.logging.plugins.plugin_utils import macos_checks, presets, shared, sources
 from ansible_collections.smolcluster.logging.plugins.plugin_utils.versions import numbers
 
 OFFICIAL = "https://github.com/grafana/loki/releases/download"
@@ -21,7 +22,7 @@ RANGES = {"http_port": (1, 65535), "memory_max": (32, 1 << 20), "stop_timeout": 
 
 def setting_problems(settings: dict[str, Any], known: dict[str, dict[str, Any]]) -> list[str]:
     """What is wrong with the role's variables, whatever the node is."""
-    problems = sources.source_problems(settings["sources"], known)
+    problems = sources.source_problems(settings["sources"], known, settings["hosts"])
     url = str(settings["loki_url"])
     if not re.fullmatch(r"https?://(\[[0-9a-fA-F:.]+\]|[^\s/:@]+)(:\d+)?/?", url):
         problems.append(
@@ -110,6 +111,12 @@ def node_problems(settings: dict[str, Any], node: dict[str, Any]) -> list[str]:
             f"(pid {holder['pid']}). Stop that program, or {way}"
         )
     return problems
+
+
+def shared_problems(settings: dict[str, Any]) -> list[str]:
+    """Files that several nodes would ship."""
+    name, nodes = settings["name"], settings["nodes"]
+    return shared.name_problems(settings["sources"], name, nodes) + shared.double(name, nodes)
 
 
 def found_by_agent(settings: dict[str, Any], loki: dict[str, Any]) -> bool:
@@ -205,7 +212,7 @@ def notes(settings: dict[str, Any], node: dict[str, Any]) -> list[str]:
             f"left over from a manual setup: {', '.join(old)}. Two agents on the same files send every line twice. "
             "Set promtail_adopt: true to retire the old one"
         )
-    found += loki_notes(settings, node)
+    found += loki_notes(settings, node) + shared_folders.notes(node["folders"], settings["user"])
     if settings["reads_all"] and not node["python_of_root"]:
         right = "may read every file of" if node["system"] == "Linux" else "acts as root on"
         found.append(
@@ -246,7 +253,8 @@ def problems(settings: dict[str, Any], folders: list[str], node: dict[str, Any])
     """Problems that prevent a deployment, each with its way out; empty without problems.
 
     Parameters:
-        settings: `sources`, `loki_url`, `version`, `base_url`, `timezone`, `rank`, `http_port`, `memory_max`,
+        settings: `name` (of the node), `nodes` (see shared.py), `hosts` (all of the inventory), `sources`, `loki_url`,
+            `version`, `base_url`, `timezone`, `rank`, `http_port`, `memory_max`,
             `stop_timeout`, `batch_wait`, `adopt`, `platform`, `home`, `user`, `account` (that the role creates),
             `reads_all` (whether the user may read every file), `install_method`, `homebrew_tap`, `full_disk_access`,
             `check_mode`.
@@ -257,4 +265,6 @@ def problems(settings: dict[str, Any], folders: list[str], node: dict[str, Any])
         known = presets.load(*folders)
     except presets.PresetError as error:
         return [str(error)]
-    return setting_problems(settings, known) + node_problems(settings, node)
+    own = settings | {"sources": shared.watched(settings["sources"], settings["name"])}
+    found = setting_problems(settings, known) + node_problems(own, node)
+    return found or shared_problems(settings)

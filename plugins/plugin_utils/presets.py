@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ansible_collections.smolcluster.logging.plugins.plugin_utils import golayout, re2
+from ansible_collections.smolcluster.logging.plugins.module_utils import golayout
+from ansible_collections.smolcluster.logging.plugins.plugin_utils import re2
 
 # Keys of one shape of a line, and those of a preset, which can be one shape or have several as `alternatives`.
 SHAPE_KEYS = frozenset({"pattern", "more", "parser", "fields", "time", "time_layouts", "level"})

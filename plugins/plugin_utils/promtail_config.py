@@ -330,8 +330,9 @@ def scrape_configs(
     configs = []
     for source, preset in zip(sources, presets, strict=True):
         own = {"node": node, "__path__": watcher.copy_path(source, copies)}
-        # Labels that stages find in the path or in the line replace these.
-        labels = ({"rank": rank} if rank else {}) | source.get("labels", {}) | own
+        # Labels that stages find in the path or in the line replace these. Files of several nodes are not of this rank.
+        known = {"rank": rank} if rank and not isinstance(source.get("shared"), dict) else {}
+        labels = known | source.get("labels", {}) | own
         stages = preset_stages(preset, source.get("timezone", zone)) if preset else source["format"]
         configs.append(
             {

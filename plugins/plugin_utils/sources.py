@@ -13,9 +13,9 @@ import zoneinfo
 from typing import Any
 
 from ansible_collections.smolcluster.logging.plugins.module_utils import globs
-from ansible_collections.smolcluster.logging.plugins.plugin_utils import presets, promtail_config
+from ansible_collections.smolcluster.logging.plugins.plugin_utils import presets, promtail_config, shared
 
-SOURCE_KEYS = {"name", "paths", "format", "labels", "exclude", "follow", "owner", "mode", "timezone"}
+SOURCE_KEYS = {"name", "paths", "format", "labels", "exclude", "follow", "owner", "mode", "timezone", "shared"}
 LABEL = r"[a-zA-Z_][a-zA-Z0-9_]*"
 
 
@@ -37,8 +37,14 @@ def is_zone(name: Any) -> bool:
     return name == "Local" or name in (zoneinfo.available_timezones() or {name})
 
 
-def source_problems(sources: Any, known: dict[str, dict[str, Any]]) -> list[str]:
-    """Problems of `smolcluster_log_sources`; each text names the entry and the way out."""
+def source_problems(sources: Any, known: dict[str, dict[str, Any]], hosts: list[str]) -> list[str]:
+    """Problems of `smolcluster_log_sources`; each text names the entry and the way out.
+
+    Parameters:
+        sources: the variable.
+        known: all presets by name.
+        hosts: names of all hosts of the inventory.
+    """
     if not isinstance(sources, list) or not sources:
         return [
             "smolcluster_log_sources is empty. Add at least one source, or remove the variable to use SmolCluster's"
@@ -60,7 +66,7 @@ def source_problems(sources: Any, known: dict[str, dict[str, Any]]) -> list[str]
             problems.append(f"{where}: paths must be a list of absolute paths without unprintable characters")
         problems += [f"{where}: {text}" for text in [*name_of_source_problems(source), *pattern_problems(source)]]
         problems += [f"{where}: {text}" for text in format_problems(source.get("format"), known)]
-        problems += [f"{where}: {text}" for text in folder_problems(source)]
+        problems += [f"{where}: {text}" for text in [*folder_problems(source), *shared.key_problems(source, hosts)]]
         if not is_zone(zone := source.get("timezone", "Local")):
             problems.append(f"{where}: unknown time zone '{zone}'; use Local or a name such as Asia/Kolkata")
         labels = source.get("labels", {})

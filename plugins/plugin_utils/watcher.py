@@ -14,7 +14,9 @@ from ansible_collections.smolcluster.logging.plugins.plugin_utils import re2
 from ansible_collections.smolcluster.logging.plugins.plugin_utils.presets import Preset
 
 # Keys of a source that the watcher needs unchanged.
-KEYS = ("name", "paths", "exclude", "follow")
+KEYS = ("name", "exclude", "follow")
+# Value of `shared` with which each node ships the files that carry its name.
+BY_NAME = "by_name"
 
 
 def copy_path(source: dict[str, Any], folder: str) -> str:
@@ -54,6 +56,7 @@ def settings(
     layout: dict[str, Any],
     port: int,
     timeout: int,
+    node: str,
 ) -> dict[str, Any]:
     """Settings of the watcher.
 
@@ -63,17 +66,20 @@ def settings(
         layout: see module_utils/layout.py.
         port: TCP port of the agent's metrics on 127.0.0.1.
         timeout: seconds that a stop of the agent may take.
+        node: name of the node.
     """
     known = []
     for source, preset in zip(sources, presets, strict=True):
         starts = {preset.entry_start} if preset else set(first_lines(source["format"]))
         start = re2.to_python(next(iter(starts))) if len(starts) == 1 else None
         known.append(
-            {key: source[key] for key in KEYS if source.get(key)}
+            {"paths": source["paths"]}
+            | {key: source[key] for key in KEYS if source.get(key)}
             | ({"entry_start": start} if start else {})
             | ({"join": True} if start and preset else {})
             | ({"console": True} if start and preset and preset.console else {})
             | ({"unknown_start": True} if starts and not start else {})
+            | ({"own": node} if source.get("shared") == BY_NAME else {})
         )
     return {
         "folder": layout["copies"],

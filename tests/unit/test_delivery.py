@@ -125,6 +125,7 @@ def node(monkeypatch, place):
             "node": "mini1",
             "agent": "promtail",
             "path": f"{node.folder}/worker-*.log",
+            "name": "",
             "exclude": "",
             "sample": SAMPLE,
             "sample_time": "",

@@ -288,7 +288,7 @@ def test_protected_folders(path, hidden):
 def test_places_that_are_worth_a_note(path, allowed, words):
     settings = {"sources": [{"name": "t", "paths": [path]}], "adopt": False, "user": "root", "reads_all": True}
     node = {"foreign_agents": [], "foreign_positions": [], "macos": {"sleep": 0, "version": "15.6"}, "system": "Darwin"}
-    node |= {"python_of_root": True, "loki": None}
+    node |= {"python_of_root": True, "loki": None, "folders": []}
     found = agent_checks.notes(settings | {"full_disk_access": allowed}, node)
     assert [note.startswith(words or "") for note in found] == [True] * (words is not None)
 

@@ -625,6 +625,17 @@ def test_exclude_leaves_out_and_alternatives_count(node):
     assert sorted(node.pass_on()) == ["server-1.log", "worker-1.log"]
 
 
+def test_of_a_shared_folder_only_files_with_the_name_of_the_node_count(node, monkeypatch):
+    identity = os.uname()
+    monkeypatch.setattr(os, "uname", lambda: type(identity)((identity.sysname, "Mac-1.lan", *tuple(identity)[2:])))
+    node.settings["own"] = "mini1"
+    for name in ("worker-mini1.log", "worker-mac-1.log", "worker-mini10.log", "worker-mini2.log", "worker-0.log"):
+        write(node.logs / name, lines(1))
+    (node.logs / "worker-mini1.log.1").write_text("".join(f"{line}\n" for line in lines(1, first=7)))
+    node.start()
+    assert node.pass_on() == {"worker-mini1.log": [*lines(1, first=7), *lines(1)], "worker-mac-1.log": lines(1)}
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can play another account")
 @pytest.mark.usefixtures("shared_path")
 def test_copies_of_another_account_are_no_obstacle(node):

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from ansible_collections.smolcluster.logging.plugins.module_utils import entries
-from ansible_collections.smolcluster.logging.plugins.plugin_utils import golayout, presets, re2
+from ansible_collections.smolcluster.logging.plugins.module_utils import entries, golayout
+from ansible_collections.smolcluster.logging.plugins.plugin_utils import presets, re2
 
 FOLDER = str(Path(__file__).resolve().parents[2] / "roles/agent/vars/formats")
 KNOWN = presets.load(FOLDER)

@@ -374,7 +374,7 @@ def test_source_states_owner_and_mode_and_what_lies_below_a_followed_folder_is_t
 def test_what_a_source_states_is_checked(stated, words):
     problems = "\n".join(
         sources.source_problems(
-            [source("/srv/*.log", **stated)], presets.load(str(ROOT / "roles/agent/vars/formats"), "")
+            [source("/srv/*.log", **stated)], presets.load(str(ROOT / "roles/agent/vars/formats"), ""), []
         )
     )
     assert (words in problems) if words else problems == ""

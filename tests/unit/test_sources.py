@@ -16,6 +16,9 @@ ROOT = Path(__file__).resolve().parents[2]
 FORMATS = [str(ROOT / "roles/agent/vars/formats"), ""]
 SOURCE = {"name": "train", "paths": ["/srv/a-*.log", "/srv/b.log"], "format": "smolcluster", "labels": {"job": "train"}}
 SETTINGS = {
+    "name": "mini1",
+    "nodes": {},
+    "hosts": ["mini1", "mini2"],
     "sources": [SOURCE],
     "loki_url": "http://192.0.2.1:3100",
     "version": "3.6.11",
@@ -42,6 +45,7 @@ NODE = {
     "architecture": "x86_64",
     "glibc": "2.36",
     "managed": True,
+    "folders": [],
     "archive": None,
     "home": "ours",
     "port_holder": None,
@@ -123,7 +127,12 @@ def test_promtail_joins_lines_where_python_cannot():
 
 def told(**source) -> dict:
     """Settings of the watcher for the source above with some of it changed."""
-    return settings([SOURCE | source], FORMATS, LAYOUT, 9080, 2)["sources"][0]
+    return settings([SOURCE | source], FORMATS, LAYOUT, 9080, 2, "mini1")["sources"][0]
+
+
+def test_watcher_is_told_whose_files_another_node_ships():
+    assert told(paths=[])["paths"] == []
+    assert told(shared="by_name")["own"] == "mini1"
 
 
 def test_watcher_is_told_what_is_excluded_and_followed():
@@ -321,6 +330,30 @@ def test_node_has_a_rank_where_the_source_has_none():
     for rank in ("one", "-1", "None", "1.5"):
         (problem,) = problems(rank=rank)
         assert problem.startswith(f"smolcluster_rank (or promtail_rank) is '{rank}'; it must be a whole number from 0")
+
+
+def test_rank_of_a_node_is_not_that_of_files_of_all_nodes():
+    labels = scrape_configs([SOURCE | {"shared": {"node": "mini1"}}], FORMATS, "mini1", "Local", COPIES, "0")
+    assert "rank" not in labels[0]["static_configs"][0]["labels"]
+
+
+@pytest.mark.parametrize("shared", [False, "by_name", {"node": "mini2"}])
+def test_who_ships_the_files_of_a_shared_folder_can_be_said(shared):
+    assert problems(sources=[SOURCE | {"shared": shared}], nodes={"mini1": {"hostname": "a", "machine": "a"}}) == []
+
+
+@pytest.mark.parametrize(
+    ("shared", "words"),
+    [
+        (True, "shared must be by_name, {node: NAME} or false"),
+        ("mini1", "shared must be by_name"),
+        ({"nodes": "mini1"}, "shared must be by_name"),
+        ({"node": "mini9"}, "shared names the node mini9, which is not in the inventory"),
+    ],
+)
+def test_what_a_source_says_of_a_shared_folder_is_checked(shared, words):
+    (problem,) = problems(sources=[SOURCE | {"shared": shared}])
+    assert problem.startswith(f"log source train: {words}")
 
 
 def test_source_can_have_a_time_zone_of_its_own():

@@ -101,6 +101,7 @@ def node(monkeypatch):
             "http_port": 9080,
             "node": "mini1",
             "agent": "promtail",
+            "sources": [],
         }
         return status.Status(SimpleNamespace(params=params, run_command=None)).gather()
 

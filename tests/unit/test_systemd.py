@@ -144,7 +144,14 @@ def test_launchd_has_no_drop_ins():
 
 
 SETTINGS = {"adopt": True, "user": "promtail", "reads_all": True}
-NODE = {"foreign_agents": [], "foreign_positions": [], "macos": None, "loki": None, "python_of_root": True}
+NODE = {
+    "foreign_agents": [],
+    "foreign_positions": [],
+    "macos": None,
+    "loki": None,
+    "python_of_root": True,
+    "folders": [],
+}
 
 
 def test_drop_ins_are_refused_or_noted_with_the_way_out():

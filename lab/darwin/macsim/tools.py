@@ -298,10 +298,19 @@ def rotate(entry: list[str], force: bool) -> None:
     Path(f"{log}.0").unlink()
 
 
+def mount(words: list[str]) -> int:
+    """mount(8) without arguments, which lists what is mounted."""
+    if words:
+        raise NotUnderstoodError
+    print("/dev/disk3s1s1 on / (apfs, sealed, local, read-only, journaled)\ndevfs on /dev (devfs, local, nobrowse)")
+    print("/dev/disk3s5 on /System/Volumes/Data (apfs, local, journaled, nobrowse, protect)")
+    return 0
+
+
 PROGRAMS: dict[str, Callable[[list[str]], int]] = {
     "launchctl": launchctl, "sw_vers": sw_vers, "uname": uname, "sysctl": sysctl, "plutil": plutil, "xattr": xattr,
     "pmset": pmset, "dscl": dscl, "defaults": defaults, "brew": brew, "newsyslog": newsyslog, "find": find,
-    "xcode-select": xcode_select,
+    "xcode-select": xcode_select, "mount": mount,
 }  # fmt: skip
 
 

@@ -50,6 +50,20 @@ def command_lines() -> dict[int, list[str]]:
     return {int(row[0]): row[1:] for row in rows if len(row) > 1}
 
 
+def mounts() -> list[tuple[str, str, str]]:
+    """Mounted file systems: folder, type and what is mounted there. Source: mount(8) without arguments."""
+    found = {}
+    for line in output("/sbin/mount").splitlines():
+        if match := re.fullmatch(r"(.*?) on (/.*) \(([\w.]+)(?:,.*)?\)", line):
+            found[match[2]] = (match[2], match[3], match[1])
+    return list(found.values())
+
+
+def boot() -> str:
+    """Empty: no two Macs run on one kernel."""
+    return ""
+
+
 def command_line(pid: int) -> list[str]:
     """Arguments of a process; empty when it has ended."""
     return output("/bin/ps", "-ww", "-o", "command=", "-p", str(pid)).split()

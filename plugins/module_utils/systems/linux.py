@@ -87,6 +87,25 @@ def glibc() -> str | None:
     return version if name == "glibc" else None
 
 
+def mounts() -> list[tuple[str, str, str]]:
+    """Mounted file systems: folder, type and what is mounted there. Source: proc_pid_mountinfo(5).
+
+    A later one hides an earlier one of the same folder, so only the last one of a folder counts.
+    """
+    found = {}
+    for line in text_of(PROC / "self/mountinfo").splitlines():
+        before, _, after = line.partition(" - ")
+        folder, (kind, origin) = before.split(" ")[4], after.split(" ")[:2]
+        folder, origin = (re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), one) for one in (folder, origin))
+        found[folder] = (folder, kind, origin)
+    return list(found.values())
+
+
+def boot() -> str:
+    """Identity of the running kernel, which containers on it have in common."""
+    return text_of(PROC / "sys/kernel/random/boot_id").strip()
+
+
 def command_line(pid: int) -> list[str]:
     """Arguments of a process; empty when it has ended or is a kernel thread."""
     try:

@@ -346,6 +346,7 @@ class Source:
         unknown_start: whether entries have several lines and their first line cannot be recognised.
         join: whether all lines of an entry become one record, as a terminal shows them.
         console: whether the logs are consoles, see `entries.Entries`.
+        own: names of which the path of a file must have one below the fixed folder; empty for all files.
         files: all known files, by device and inode.
         restored: files that are known from the last run, by inode.
         logs: logs with open files, by path.
@@ -363,6 +364,7 @@ class Source:
     unknown_start: bool
     join: bool
     console: bool
+    own: list[str]
     files: dict[tuple[int, int], Generation] = field(default_factory=dict)
     restored: dict[int, list[Generation]] = field(default_factory=dict)
     logs: dict[str, Log] = field(default_factory=dict)
@@ -389,6 +391,7 @@ class Source:
             unknown,
             bool(starts and settings.get("join")),
             bool(settings.get("console")),
+            globs.own_names(settings["own"], os.uname().nodename) if settings.get("own") else [],
         )
 
     def known_before(self, handle: int, log: str, key: tuple[int, int]) -> Generation | None:
@@ -586,6 +589,8 @@ class LogFiles:
                 if path in found or (
                     source.exclude and (matches(source.exclude, path) or matches(source.exclude, log))
                 ):
+                    continue
+                if source.own and not globs.carries(log[len(fixed) :], source.own):
                     continue
                 known = source.seen.get(path)
                 if known and known[0] == inode and not is_link and not known[1].grown(path):
