@@ -29,7 +29,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from ansible_collections.smolcluster.logging.plugins.module_utils import globs, host, loki, watch
+from ansible_collections.smolcluster.logging.plugins.module_utils import globs, host, loki, shifted_times, watch
 from ansible_collections.smolcluster.logging.plugins.module_utils.agents.registry import AGENTS
 from ansible_collections.smolcluster.logging.plugins.module_utils.layout import layout_of
 from ansible_collections.smolcluster.logging.plugins.module_utils.metrics import AgentError, Metrics, fetch
@@ -132,6 +132,7 @@ class Options:
     path: str
     name: str
     exclude: str
+    source: dict[str, Any]
     sample: str
     sample_time: str
     stages: list[Any]
@@ -174,10 +175,12 @@ class Probe:
         Returns:
             Results of the module.
         """
+        times = None
         try:
             self.skew = loki.skew(self.options.loki_url)
             self.results["clock_skew"] = round(self.skew, 1)
             self.metrics()
+            times = self.times()
             self.prove()
         except loki.LokiError as error:
             self.results["cause"] = f"this node cannot query Loki: {error}"
@@ -187,7 +190,15 @@ class Probe:
             self.results["not_probed"] = str(error)
         self.results.update(written=len(self.written), delivered=len(self.found), labels=self.labels)
         self.measure()
+        if times and not self.results["cause"]:
+            self.results["cause"] = "; ".join(times.problems())
         return self.results
+
+    def times(self) -> shifted_times.Times:
+        """A first look at the times in the files of the path that are being written."""
+        source = self.options.source
+        mine = [source | {"paths": [self.options.path]}] if source else []
+        return shifted_times.Times(mine, list(self.report().files))
 
     def look_only(self) -> dict[str, Any]:
         """Check the agent and Loki without writing a line.

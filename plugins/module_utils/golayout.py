@@ -101,7 +101,7 @@ def read(layout: str, value: str) -> dict[str, int] | None:
     if not match:
         return None
     found = {}
-    for meaning, part in zip(meanings, match.groups(), strict=True):
+    for meaning, part in zip(meanings, match.groups()):  # noqa: B905 - Python 3.9
         if meaning in ("year", "month", "day", "hour", "minute", "second"):
             number = MONTHS.index(part[:3]) + 1 if part[:3] in MONTHS else int(part)
             found[meaning] = number + (2000 if meaning == "year" and number < 69 else 0)
@@ -109,3 +109,10 @@ def read(layout: str, value: str) -> dict[str, int] | None:
         return None
     limits = {"month": 12, "day": 31, "hour": 23, "minute": 59, "second": 59}
     return found if all(value <= limits.get(meaning, value) for meaning, value in found.items()) else None
+
+
+def has_zone(layout: str) -> bool:
+    """Whether a layout says of which zone a time is, or is a number since 1970."""
+    return (layout in NAMES and layout != "ANSIC") or any(
+        kind == "element" and ELEMENTS[text][0] == "zone" for kind, text in elements(layout)
+    )

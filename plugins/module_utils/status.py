@@ -17,6 +17,7 @@ from ansible_collections.smolcluster.logging.plugins.module_utils import (
     host,
     loki,
     shared_folders,
+    shifted_times,
     watch,
 )
 from ansible_collections.smolcluster.logging.plugins.module_utils.agents.base import Counters
@@ -283,6 +284,7 @@ class Status:
             )
             return
         self.status.update(files=found.count, backlog=found.backlog)
+        self.problems += shifted_times.Times(self.params["sources"], list(found.files)).problems()
         if not found.count:
             self.notes.append(
                 "no file is followed: training has written none yet, or smolcluster_log_sources has other paths"

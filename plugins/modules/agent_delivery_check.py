@@ -28,6 +28,12 @@ options:
   path: {description: Path or pattern that a source watches., type: str, required: true}
   name: {description: Text that the name of a new file must contain., type: str, default: ""}
   exclude: {description: Pattern of paths that the source leaves out., type: str, default: ""}
+  source:
+    description: >-
+      The source, as P(smolcluster.logging.timed_sources#filter) returns it, to compare the times in its files with the
+      clock; empty to leave that out.
+    type: dict
+    default: {}
   sample:
     description: Format of a line for Python's C(logging.Formatter); by default only the marker is written.
     type: str
@@ -111,6 +117,7 @@ def main() -> None:
             "path": {"type": "str", "required": True},
             "name": {"type": "str", "default": ""},
             "exclude": {"type": "str", "default": ""},
+            "source": {"type": "dict", "default": {}},
             "sample": {"type": "str", "default": "%(message)s"},
             "sample_time": {"type": "str", "default": ""},
             "stages": {"type": "list", "elements": "dict", "default": []},

@@ -19,7 +19,11 @@ options:
   loki_url: {description: Base URL of Loki., type: str, required: true}
   http_port: {description: TCP port of the agent's own metrics on 127.0.0.1., type: int, required: true}
   node: {description: Value of the label C(node) of this node's lines., type: str, required: true}
-  sources: {description: Log sources of this node., type: list, elements: dict, default: []}
+  sources:
+    description: Log sources of this node, as P(smolcluster.logging.timed_sources#filter) returns them.
+    type: list
+    elements: dict
+    default: []
 """
 EXAMPLES = r"""
 - name: State of the agent is known

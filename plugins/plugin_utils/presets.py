@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -324,6 +325,44 @@ def resolved(name: str, preset: dict[str, Any], presets: dict[str, dict[str, Any
         preset["sample"],
         preset.get("sample_time", ""),
     )
+
+
+def times_of(preset: Preset) -> dict[str, Any] | None:
+    """What module_utils/shifted_times.py needs to find the times in lines.
+
+    Parameters:
+        preset: the preset.
+
+    Returns:
+        `console`, and `shapes` in their order, each with expressions of Python (`starts`, `pattern`, `more`), `parser`,
+        `keys` of the time, `time` and `layouts`. None where the meaning of an expression in Python is not certain.
+    """
+    found = []
+    for starts, shape in _started(preset.members, []):
+        texts = [re2.to_python(text) for text in (*starts, shape.pattern, *shape.more)]
+        if None in texts:
+            return None
+        found.append(
+            {
+                "starts": texts[: len(starts)],
+                "pattern": texts[len(starts)],
+                "more": texts[len(starts) + 1 :],
+                "parser": shape.parser,
+                "keys": shape.fields.get("time", []),
+                "time": shape.time,
+                "layouts": shape.layouts,
+            }
+        )
+    return {"console": preset.console, "shapes": found}
+
+
+def _started(members: list[Shape | Group], starts: list[str]) -> Iterator[tuple[list[str], Shape]]:
+    """All shapes, each with the expressions for the beginning of entries of the groups that it is in."""
+    for member in members:
+        if isinstance(member, Shape):
+            yield starts, member
+        else:
+            yield from _started(member.members, [*starts, *([member.starts] if member.starts else [])])
 
 
 # Checks

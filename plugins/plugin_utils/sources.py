@@ -32,6 +32,29 @@ def preset_of(source: dict[str, Any], known: dict[str, dict[str, Any]]) -> prese
     return presets.resolved("this source", chosen, known) if isinstance(chosen, dict) else None
 
 
+def timed(sources: list[dict[str, Any]], known: dict[str, dict[str, Any]], zone: str) -> list[dict[str, Any]]:
+    """Sources as the modules need them that look at the times in files; see module_utils/shifted_times.py.
+
+    Parameters:
+        sources: log sources.
+        known: all presets by name.
+        zone: zone of times without one, where the source has none.
+
+    Returns:
+        Of each source `name`, `paths`, `exclude`, `shared`, `zone` and `times`, which is None where nothing is known of
+        the format.
+    """
+    found = []
+    for source in sources:
+        chosen = source.get("format")
+        usable = isinstance(chosen, (str, dict)) and not format_problems(chosen, known)
+        preset = preset_of(source, known) if usable else None
+        times = presets.times_of(preset) if preset else None
+        kept = {key: source[key] for key in ("name", "paths", "exclude", "shared") if key in source}
+        found.append(kept | {"zone": source.get("timezone", zone), "times": times})
+    return found
+
+
 def is_zone(name: Any) -> bool:
     """Whether a text is `Local` or the name of a time zone. True without zone data here: the agent checks it then."""
     return name == "Local" or name in (zoneinfo.available_timezones() or {name})

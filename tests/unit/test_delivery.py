@@ -127,6 +127,7 @@ def node(monkeypatch, place):
             "path": f"{node.folder}/worker-*.log",
             "name": "",
             "exclude": "",
+            "source": {},
             "sample": SAMPLE,
             "sample_time": "",
             "stages": [],
