@@ -298,6 +298,11 @@ class Status:
                 [f"{watch.printable(file)} ({size} bytes)" for file, size in found.left_out.items()],
                 "lines of more than 8 MiB, of which only the end was shipped",
             ),
+            (
+                [f"{watch.printable(file)} ({lines})" for file, lines in found.equal.items()],
+                "entries that are equal to another one of their file, with the same time, since the agent's start; "
+                "Loki keeps one of them",
+            ),
         ):
             if files:
                 more = f" and {len(files) - SHOWN} more" if len(files) > SHOWN else ""

@@ -23,6 +23,7 @@ class Report:
         files: bytes that the agent has read, and size of the file, by path.
         refused: why a file is not shipped, by its path.
         left_out: bytes of lines that were too long, by path.
+        equal: number of lines that were equal to one shortly before, with the same time, by path.
         unsaved: why the watcher cannot save how far the files were read; empty when it can.
     """
 
@@ -31,6 +32,7 @@ class Report:
     files: dict[str, tuple[int, int]] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
+    equal: dict[str, int] = field(default_factory=dict)
     unsaved: str = ""
 
 
@@ -56,6 +58,7 @@ def report(path: str) -> Report | None:
             {str(one["path"]): (int(one["read"]), int(one["size"])) for one in data["files"]},
             {str(one["path"]): str(one["reason"]) for one in data["refused"]},
             {str(one["path"]): int(one["bytes"]) for one in data["left_out"]},
+            {str(one["path"]): int(one["lines"]) for one in data["equal"]},
             str(data["unsaved"]),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

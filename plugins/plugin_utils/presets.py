@@ -295,6 +295,23 @@ def starts_of(members: list[Shape | Group]) -> list[str]:
     return [head[1:] for head in heads if head.startswith("^")]
 
 
+def start_of(members: list[Shape | Group], console: bool) -> str:
+    """Expression for the first line of entries of these shapes.
+
+    Parameters:
+        members: the shapes.
+        console: whether a prefix or a progress bar can be in front.
+    """
+    heads = "|".join(starts_of(members))
+    return f"^{LEAD}(?:{BAR}|{PREFIX}){{0,3}}(?:{heads})" if console else f"^(?:{heads})"
+
+
+def timed_start(preset: Preset) -> str:
+    """Expression for the first line of entries that certainly have a time; of JSON and logfmt that is not known."""
+    shapes = [one for one in preset.shapes() if not one.parser and ("time" in groups(one.pattern) or one.time)]
+    return start_of(shapes, preset.console) if starts_of(shapes) else ""
+
+
 def resolved(name: str, preset: dict[str, Any], presets: dict[str, dict[str, Any]]) -> Preset:
     """A preset with everything filled in.
 
@@ -307,10 +324,7 @@ def resolved(name: str, preset: dict[str, Any], presets: dict[str, dict[str, Any
     for other in preset.get("also", []):
         members = distinct([*members, *members_of(other, presets[other], presets)])
     console = bool(preset.get("console"))
-    start = expanded(preset.get("entry_start", ""))
-    if not start:
-        heads = "|".join(starts_of(members))
-        start = f"^{LEAD}(?:{BAR}|{PREFIX}){{0,3}}(?:{heads})" if console else f"^(?:{heads})"
+    start = expanded(preset.get("entry_start", "")) or start_of(members, console)
     levels: dict[str, str] = {}
     for shape in shapes_of(members):
         levels |= shape.levels

@@ -11,7 +11,7 @@ import urllib.parse
 from typing import Any
 
 from ansible_collections.smolcluster.logging.plugins.plugin_utils import re2
-from ansible_collections.smolcluster.logging.plugins.plugin_utils.presets import Preset
+from ansible_collections.smolcluster.logging.plugins.plugin_utils.presets import Preset, timed_start
 
 # Keys of a source that the watcher needs unchanged.
 KEYS = ("name", "exclude", "follow")
@@ -78,6 +78,7 @@ def settings(
             | ({"entry_start": start} if start else {})
             | ({"join": True} if start and preset else {})
             | ({"console": True} if start and preset and preset.console else {})
+            | ({"timed": timed} if start and preset and (timed := re2.to_python(timed_start(preset))) else {})
             | ({"unknown_start": True} if starts and not start else {})
             | ({"own": node} if source.get("shared") == BY_NAME else {})
         )

@@ -625,6 +625,44 @@ def test_exclude_leaves_out_and_alternatives_count(node):
     assert sorted(node.pass_on()) == ["server-1.log", "worker-1.log"]
 
 
+def equal(node) -> dict[str, int]:
+    """Number of equal entries, by the name of the log."""
+    return {Path(file.log).name: file.equal for source in node.files.sources for file in source.files.values()}
+
+
+def test_equal_entries_with_a_time_are_counted(node):
+    node.settings["timed"] = "^2026"
+    line = "2026-11-25 10:00:00 INFO step"
+    log = node.logs / "worker-0.log"
+    write(log, [line, "at the same second", line, "at the same second", line.replace("00 I", "01 I")])
+    write(node.logs / "worker-1.log", [line, line])
+    node.start()
+    node.pass_on()
+    assert equal(node) == {"worker-0.log": 1, "worker-1.log": 1}
+    # In pieces, as a program writes them.
+    for _ in range(3):
+        write(log, [line])
+        node.pass_on()
+    assert equal(node)["worker-0.log"] == 3
+    node.files.keep()
+    node.files._reported_at = 0
+    node.files._changed = True
+    node.files.keep()
+    (first, second) = json.loads((node.run / "watch.json").read_text())["equal"]
+    assert {Path(one["path"]).name: one["lines"] for one in (first, second)} == equal(node)
+
+
+def test_equal_entries_are_not_counted_without_a_time_or_far_apart(node, monkeypatch):
+    monkeypatch.setattr(logfiles, "RECENT", 10)
+    node.settings["timed"] = "^2026-11-25 10:00:00,000 [|] INFO"
+    first = lines(20)
+    write(node.logs / "worker-0.log", [*first, first[0], "print", *lines(1, 99)])
+    write(node.logs / "worker-1.log", ["print", "print", *lines(1)])
+    node.start()
+    node.pass_on()
+    assert equal(node) == {"worker-0.log": 0, "worker-1.log": 0}
+
+
 def test_of_a_shared_folder_only_files_with_the_name_of_the_node_count(node, monkeypatch):
     identity = os.uname()
     monkeypatch.setattr(os, "uname", lambda: type(identity)((identity.sysname, "Mac-1.lan", *tuple(identity)[2:])))

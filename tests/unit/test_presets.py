@@ -9,6 +9,7 @@ import pytest
 from ansible_collections.smolcluster.logging.plugins.module_utils import entries, golayout
 from ansible_collections.smolcluster.logging.plugins.plugin_utils import presets, re2
 
+ROOT = Path(__file__).resolve().parents[2]
 FOLDER = str(Path(__file__).resolve().parents[2] / "roles/agent/vars/formats")
 KNOWN = presets.load(FOLDER)
 PRESET = {
@@ -169,3 +170,20 @@ def test_good_layout_has_no_problem(layout):
 )
 def test_layout_that_go_reads_otherwise_is_told(layout):
     assert golayout.problem(layout)
+
+
+def fineness(examples: list[dict]) -> str:
+    """How fine the times of examples are."""
+    times = [str(example["time"]) for example in examples if example.get("time")]
+    if not times:
+        return "none"
+    seconds = ["." not in time for time in times]
+    return "whole seconds" if all(seconds) else "both" if any(seconds) else "finer"
+
+
+def test_page_says_which_presets_have_whole_seconds():
+    page = (ROOT / "docs/delivery.md").read_text().partition("## Equal lines")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (whole seconds|both|finer|none)[^|]*\| (.*?) \|", page, re.MULTILINE)
+    said = {name: kind for kind, names in rows for name in re.findall(r"`(\w+)`", names)}
+    known = {name: fineness(preset["examples"]) for name, preset in presets.load(FOLDER).items()}
+    assert said == known

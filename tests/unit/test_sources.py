@@ -135,10 +135,30 @@ def test_watcher_is_told_whose_files_another_node_ships():
     assert told(shared="by_name")["own"] == "mini1"
 
 
+@pytest.mark.parametrize(
+    ("chosen", "line", "timed"),
+    [
+        ("smolcluster_v2", "2026-11-23 11:01:22  INFO      [gpt | edp | worker-1]  step", True),
+        ("smolcluster_v2", "step 10", False),
+        ("python", "2026-11-23 10:39:17,181 - train - INFO - step", True),
+        ("python", "[default0]:2026-11-23 10:39:17,181 - train - INFO - step", True),
+        ("python", "INFO:train:step", False),
+        ("auto", "step 10", False),
+    ],
+)
+def test_watcher_is_told_which_entries_have_a_time(chosen, line, timed):
+    assert bool(re.search(told(format=chosen)["timed"], line, re.ASCII)) is timed
+
+
+@pytest.mark.parametrize("chosen", ["plain", "json", "logfmt", [{"decolorize": None}]])
+def test_watcher_is_not_told_of_times_that_nobody_is_sure_of(chosen):
+    assert "timed" not in told(format=chosen)
+
+
 def test_watcher_is_told_what_is_excluded_and_followed():
     found = told(exclude="/srv/*.gz", follow=["/mnt/logs"])
     assert (found["exclude"], found["follow"], found["paths"]) == ("/srv/*.gz", ["/mnt/logs"], SOURCE["paths"])
-    assert set(told()) == {"name", "paths", "entry_start", "join"}
+    assert set(told()) == {"name", "paths", "entry_start", "join", "timed"}
     assert set(told(format=PRESET | {"entry_start": r"^\pL"})) == {"name", "paths", "unknown_start"}
 
 

@@ -321,6 +321,15 @@ def test_files_that_are_not_shipped_are_named(node):
     ]
 
 
+def test_equal_entries_are_named_with_their_number(node):
+    node.report = watch.Report(1, 0, equal={"/srv/a.log": 3})
+    (note,) = node.gather()["status"]["notes"]
+    assert note == (
+        "entries that are equal to another one of their file, with the same time, since the agent's start; Loki keeps "
+        "one of them: /srv/a.log (3)"
+    )
+
+
 def test_metrics_with_escaped_labels():
     metrics = Metrics('a{path="C:\\\\x \\"y\\"\\n"} 1\na{path="b, c=\\"}\\" 3"} 2 1700000000000\nbroken line\nb +Inf\n')
     assert metrics.by("a", "path") == {'C:\\x "y"\n': 1, 'b, c="}" 3': 2}

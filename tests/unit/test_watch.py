@@ -14,6 +14,7 @@ WHOLE = {
     "files": [{"path": "/a.log", "read": 3, "size": 10}],
     "refused": [{"path": "/b.log", "reason": "a FIFO"}],
     "left_out": [{"path": "/c.log", "bytes": 9}],
+    "equal": [{"path": "/d.log", "lines": 2}],
     "unsaved": "",
 }
 
@@ -27,7 +28,7 @@ def file(tmp_path):
 def test_report_is_read(file):
     file.write_text(json.dumps(WHOLE))
     found = watch.report(str(file))
-    assert found == watch.Report(2, 7, {"/a.log": (3, 10)}, {"/b.log": "a FIFO"}, {"/c.log": 9}, "")
+    assert found == watch.Report(2, 7, {"/a.log": (3, 10)}, {"/b.log": "a FIFO"}, {"/c.log": 9}, {"/d.log": 2}, "")
 
 
 @pytest.mark.parametrize("text", ["", "null", "[]", "x", "{}", json.dumps(WHOLE | {"files": [1]}), "[" * 99999])

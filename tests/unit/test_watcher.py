@@ -111,7 +111,7 @@ def test_new_lines_are_copied_and_reported_while_the_agent_runs(start, tmp_path)
     while not (tmp_path / "watch.json").exists() and time.monotonic() < end:
         time.sleep(0.05)
     assert set(json.loads((tmp_path / "watch.json").read_text())) == {
-        "files", "count", "backlog", "refused", "left_out", "unsaved",
+        "files", "count", "backlog", "refused", "left_out", "equal", "unsaved",
     }  # fmt: skip
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) == 0

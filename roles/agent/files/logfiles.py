@@ -66,6 +66,7 @@ REPORTED = 2.0  # seconds between two writes of the report
 STALE = 5.0  # seconds after which a position is certainly that of a new copy; the agent saves it twice a second
 ASKED = 15.0  # seconds between two requests to the agent
 MANY = 1000  # number of files that the report lists
+RECENT = 256  # number of entries of a log with which a new one is compared
 # Seconds after which a line that the agent has read counts as delivered, if the agent repeated no request during that
 # time. A failed request is repeated after 15 s at the latest (its timeout and backoff_config of the role).
 QUIET = 60.0
@@ -115,6 +116,7 @@ class Generation:
         size: size of the file when it was done.
         started: offset at which the agent started to read at its last start.
         left_out: bytes of lines that were too long.
+        equal: number of entries that were equal to one shortly before, with the same time.
         handle: the open file; None while it is only remembered.
         current: whether the file has the name of the log now.
         fed: offset up to which the file is copied.
@@ -135,6 +137,7 @@ class Generation:
     size: int = -1
     started: int = 0
     left_out: int = 0
+    equal: int = 0
     handle: int | None = None
     current: bool = False
     fed: int = 0
@@ -178,6 +181,7 @@ class Log:
         grew: when it last got a line, by the monotonic clock.
         turn: when it was copied last, as a number that grows.
         begun: whether a line was seen that begins an entry.
+        recent: hashes of its last records, the oldest first; and the same as a set.
     """
 
     name: bytes
@@ -185,6 +189,7 @@ class Log:
     grew: float = 0.0
     turn: int = 0
     begun: bool = False
+    recent: tuple[deque[int], set[int]] = field(default_factory=lambda: (deque(), set()))
 
 
 @dataclass(eq=False)
@@ -346,6 +351,7 @@ class Source:
         unknown_start: whether entries have several lines and their first line cannot be recognised.
         join: whether all lines of an entry become one record, as a terminal shows them.
         console: whether the logs are consoles, see `entries.Entries`.
+        timed: expression for the first line of an entry with a time; None where that is not known.
         own: names of which the path of a file must have one below the fixed folder; empty for all files.
         files: all known files, by device and inode.
         restored: files that are known from the last run, by inode.
@@ -364,6 +370,7 @@ class Source:
     unknown_start: bool
     join: bool
     console: bool
+    timed: re.Pattern[str] | None
     own: list[str]
     files: dict[tuple[int, int], Generation] = field(default_factory=dict)
     restored: dict[int, list[Generation]] = field(default_factory=dict)
@@ -376,10 +383,11 @@ class Source:
     @classmethod
     def of(cls, settings: dict) -> Source:
         """Create a source from its settings."""
-        starts, unknown = [], bool(settings.get("unknown_start"))
+        starts, unknown, timed = [], bool(settings.get("unknown_start")), None
         if settings.get("entry_start"):
             try:
                 starts = [re.compile(settings["entry_start"], re.ASCII)]
+                timed = re.compile(settings["timed"], re.ASCII) if settings.get("timed") else None
             except re.error:  # not valid in this version of Python
                 unknown = True
         return cls(
@@ -391,6 +399,7 @@ class Source:
             unknown,
             bool(starts and settings.get("join")),
             bool(settings.get("console")),
+            timed,
             globs.own_names(settings["own"], os.uname().nodename) if settings.get("own") else [],
         )
 
@@ -879,9 +888,32 @@ class LogFiles:
                     del found[-1], ends[-1]
         if not found:
             return False
+        if source.timed:
+            self._count_equal(source.timed, log, file, found)
         file.tail = block[max(0, ends[-1] - HEAD) : ends[-1]]
         source.copy.put(found, file, [file.fed + end for end in ends])
         return True
+
+    def _count_equal(self, timed: re.Pattern[str], log: Log, file: Generation, found: list[bytes]) -> None:
+        """Count records that are equal to one shortly before: Loki keeps one entry of those with equal text and time.
+
+        Parameters:
+            timed: expression for the first line of an entry with a time.
+            log: the log.
+            file: the file.
+            found: new records.
+        """
+        order, known = log.recent
+        for record in found:
+            mark = hash(record)
+            if mark not in known:
+                known.add(mark)
+                order.append(mark)
+                if len(order) > RECENT:
+                    known.discard(order.popleft())
+            elif timed.search(records.first_line(log.name, record)):
+                file.equal += 1
+                self._changed = True
 
     def _long_line(self, source: Source, log: Log, file: Generation, end: int) -> None:
         """Copy a line that is longer than a block, follows a hole or has no line feed; of a too long line only the end.
@@ -1001,7 +1033,7 @@ class LogFiles:
             for path, log in sorted(source.logs.items(), key=lambda named: -named[1].grew)
             if log.generations
         ]
-        left_out = [file for source in self.sources for file in source.files.values() if file.left_out]
+        known = [file for source in self.sources for file in source.files.values()]
         text = json.dumps(
             {
                 "files": files[:MANY],
@@ -1015,7 +1047,10 @@ class LogFiles:
                 "refused": [
                     {"path": printable(path), "reason": why} for path, why in sorted(self.refused.items())[:MANY]
                 ],
-                "left_out": [{"path": printable(file.log), "bytes": file.left_out} for file in left_out[:MANY]],
+                "left_out": [{"path": printable(file.log), "bytes": file.left_out} for file in known if file.left_out][
+                    :MANY
+                ],
+                "equal": [{"path": printable(file.log), "lines": file.equal} for file in known if file.equal][:MANY],
                 "unsaved": self.unsaved,
             }
         )

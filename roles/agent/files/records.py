@@ -46,6 +46,17 @@ def record(path: bytes, entry: bytes) -> bytes:
     return b"".join((path, SEPARATOR, entry.replace(ESCAPE, ESCAPED).replace(b"\n", LINE_FEED), b"\n"))
 
 
+def first_line(path: bytes, found: bytes) -> str:
+    """First line of the entry of a record.
+
+    Parameters:
+        path: printable path of the log.
+        found: the record.
+    """
+    entry = found[len(path) + 1 : -1]
+    return entry.partition(LINE_FEED)[0].replace(ESCAPED, ESCAPE).decode("utf-8", "replace")
+
+
 def of_lines(path: bytes, block: bytes) -> tuple[list[bytes], list[int]]:
     """Records of complete lines, one for each line.
 

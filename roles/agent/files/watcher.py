@@ -167,7 +167,8 @@ def main() -> int:
     Settings are JSON: `folder` (for the copies), `report` (for the status), `positions` (written by the agent), `port`
     (of its metrics), `timeout` (seconds that a stop may take), `folders` (see `source_folders.stated`) and `sources`,
     each with `name`, `paths`, and optionally `exclude`, `follow`, `entry_start` (expression for the first line of an
-    entry), `join` (whether its lines become one record), `unknown_start` (entries have several lines, but Python does
+    entry), `join` (whether its lines become one record), `timed` (expression for the
+    first line of an entry with a time), `unknown_start` (entries have several lines, but Python does
     not support the expression for the first) and `own` (name of the node: only files that carry it, or the host name,
     count).
     """
