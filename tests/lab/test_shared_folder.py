@@ -49,11 +49,12 @@ def folder(lab: Lab) -> Iterator[None]:
 
 
 def source(name: str, **more) -> dict:
-    """Variables with one source in the folder."""
+    """Variables with one source in the folder; the nodes have different zones, so training writes UTC."""
     paths = [f"{FOLDER}/{name}/worker-*.log"]
     return {
         "promtail_sources": [
-            {"name": "shared", "paths": paths, "format": "smolcluster", "labels": {"job": "shared"}} | more
+            {"name": "shared", "paths": paths, "format": "smolcluster", "labels": {"job": "shared"}, "timezone": "UTC"}
+            | more
         ]
     }
 
@@ -63,7 +64,7 @@ def write(lab: Lab, name: str) -> dict[str, str]:
     found = {}
     for rank, mini in enumerate((FIRST, SECOND)):
         text = f"{name} of {mini.name} {time.time_ns()}"
-        line = f"$(date '+%Y-%m-%d %H:%M:%S'),000 | INFO | rank:{rank} | {text}"
+        line = f"$(date -u '+%Y-%m-%d %H:%M:%S'),000 | INFO | rank:{rank} | {text}"
         path = f"{FOLDER}/{name}/worker-rank{rank}-{mini.name}.log"
         lab.on(mini, f'mkdir -p -m 1777 {FOLDER}/{name}; echo "{line}" >> {path}')
         found[text] = mini.name
