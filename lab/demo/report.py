@@ -14,7 +14,7 @@ from lab.loki import entries as ask
 from lab.shell import LabError
 from plugins.module_utils import loki
 
-JOBS = '{job=~"smolcluster.+"}'
+JOBS = '{job=~"smolcluster.+", job!="smolcluster-health"}'
 WIDTH = 100
 
 

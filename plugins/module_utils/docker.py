@@ -213,7 +213,7 @@ def gather(module: AnsibleModule) -> dict[str, Any]:
         "deployed": bool(engine and output(module, docker, "ps", "--all", "--quiet", "--filter", own)),
         "foreign_folder": foreign,
         "folder_error": error,
-        "unit": owner_of(Path(module.params["unit"]), module.params["unit_marker"]),
+        "units": {unit: owner_of(Path(unit), module.params["unit_marker"]) for unit in module.params["units"]},
         "command": owner_of_command(Path(module.params["command"]), project, marker),
         "logcli": archive.origin_of(project / logcli.NAME, module.params["logcli_version"], logcli.NAME),
         "taken": {str(port): holder for port, holder in holders.items() if holder},

@@ -28,6 +28,7 @@ class Layout:
         copies: folder of the copies that the watcher makes for the agent.
         report: the watcher's report of the log files.
         positions: file in which the agent saves how far it has read.
+        health: log with the watcher's health lines; rotation adds `.1`.
         folders: folders that the service manager does not create.
         boot_file: file for tmpfiles.d(5) that creates folders of sources at boot; empty if the system has none.
         log_settings: settings for the rotation of the agent's log by the system; empty if the log needs no rotation.
@@ -50,6 +51,7 @@ class Layout:
     copies: str
     report: str
     positions: str
+    health: str
     folders: tuple[str, ...]
     boot_file: str
     log_settings: str
@@ -85,11 +87,13 @@ STATE_FILES = ("files.json", "started.json")
 # Program files of the watcher in the folder of versions; a unit test compares them with those that the role copies.
 PROGRAM_FILES = (
     "watcher.py",
+    "health.py",
     "logfiles.py",
     "records.py",
     "entries.py",
     "positions.py",
     "safe_open.py",
+    "samples.py",
     "globs.py",
     "source_folders.py",
 )
@@ -108,6 +112,7 @@ def linux(agent: str) -> Layout:
         copies=f"/run/{agent}/files",
         report=f"/run/{agent}/watch.json",
         positions=f"/run/{agent}/positions.yaml",
+        health=f"/run/{agent}/health.log",
         folders=(),
         boot_file=f"/etc/tmpfiles.d/smolcluster-{agent}.conf",
         log_settings="",
@@ -136,6 +141,7 @@ def darwin(agent: str) -> Layout:
         copies=f"{data}/files",
         report=f"{data}/watch.json",
         positions=f"{data}/positions.yaml",
+        health=f"{data}/health.log",
         folders=(data, "/var/log/smolcluster-logging"),
         boot_file="",
         log_settings=f"/etc/newsyslog.d/{service}.conf",

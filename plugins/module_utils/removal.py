@@ -36,7 +36,10 @@ def made_files(layout: Layout) -> list[Path]:
     found += [path for path in entries(home) if re.fullmatch(rf"{layout.agent}-.*\.zip|\.ansible_tmp.*", path.name)]
     found += [home / name for name in ("current", ".current.partial", ".lock", "__pycache__", *PROGRAM_FILES)]
     found += [Path(layout.config_file), Path(layout.watcher_settings)]
-    found += [data / name for name in (*STATE_FILES, "positions.yaml", "watch.json", "watcher.pid")]
+    found += [
+        data / name
+        for name in (*STATE_FILES, "positions.yaml", "watch.json", "watcher.pid", "health.log", "health.log.1")
+    ]
     found += [path for path in entries(data) if re.fullmatch(r"files(\.\d+)?", path.name)]
     for folder, names in (
         (home, PROGRAM_FILES),

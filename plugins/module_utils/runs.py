@@ -14,7 +14,7 @@ import re
 import time
 from dataclasses import dataclass, field
 
-from ansible_collections.smolcluster.logging.plugins.module_utils import loki
+from ansible_collections.smolcluster.logging.plugins.module_utils import health_lines, loki
 
 # Labels of the stream that has the records. It has no `node`, so that no query for a node's lines finds them.
 STREAM = {"job": "smolcluster-runs", "component": "controller"}
@@ -61,7 +61,7 @@ class Run:
     def selector(self) -> str:
         """LogQL selector of the lines of its nodes."""
         names = "|".join(re.escape(node).replace("\\-", "-") for node in self.nodes)
-        return f"{{node=~{json.dumps(names)}, rank!={json.dumps(PROBE)}}}"
+        return f"{{node=~{json.dumps(names)}, job!={json.dumps(health_lines.JOB)}, rank!={json.dumps(PROBE)}}}"
 
     def shown(self) -> dict:
         """The run as a result of a module: times in seconds since 1970."""

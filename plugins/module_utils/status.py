@@ -14,6 +14,7 @@ from contextlib import suppress
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.smolcluster.logging.plugins.module_utils import (
     foreign_agents,
+    health_lines,
     host,
     loki,
     shared_folders,
@@ -161,7 +162,7 @@ class Status:
             # The date has whole seconds, and is of any moment between request and answer.
             doubt = 0.5 + (time.monotonic() - before) / 2
             self.status["clock_skew"] = round(skew, 1)
-            query = f"{{node={json.dumps(self.params['node'])}}}"
+            query = f"{{node={json.dumps(self.params['node'])}, job!={json.dumps(health_lines.JOB)}}}"
             streams = loki.streams(url, query, now - DAY * loki.SECOND, now + DAY * loki.SECOND, 1)
             times = [int(moment) for stream in streams for moment, _line in stream["values"]]
         except loki.LokiError as error:

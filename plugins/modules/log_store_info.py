@@ -18,8 +18,8 @@ options:
   project: {description: Name of the compose project., type: str, required: true}
   project_dir: {description: Folder of the project., type: path, required: true}
   marker: {description: Name of the file that marks the folder as made by this collection., type: str, required: true}
-  unit: {description: Path of the systemd unit that the role writes., type: path, required: true}
-  unit_marker: {description: Text that marks the unit as written by this collection., type: str, required: true}
+  units: {description: Paths of the systemd units that the role writes., type: list, elements: path, required: true}
+  unit_marker: {description: Text that marks a unit as written by this collection., type: str, required: true}
   command: {description: Path of the command cluster-logs., type: path, required: true}
   logcli_version: {description: Version of logcli that the project needs., type: str, default: ''}
   ports: {description: TCP ports that the project publishes., type: list, elements: int, default: []}
@@ -32,7 +32,7 @@ EXAMPLES = r"""
     project: smolcluster-logging
     project_dir: /opt/smolcluster-logging
     marker: .managed-by-smolcluster-logging
-    unit: /etc/systemd/system/smolcluster-logging.service
+    units: [/etc/systemd/system/smolcluster-logging.service]
     unit_marker: Managed by smolcluster.logging
     command: /usr/local/bin/cluster-logs
     logcli_version: 3.7.8
@@ -83,7 +83,7 @@ foreign_folder:
   returned: always
   type: bool
 folder_error: {description: Why the account cannot read that folder; empty when it can., returned: always, type: str}
-unit: {description: 'The role''s systemd unit: C(ours), C(foreign) or C(absent).', returned: always, type: str}
+units: {description: 'For each of O(units): C(ours), C(foreign) or C(absent).', returned: always, type: dict}
 command: {description: 'The command cluster-logs: C(ours), C(foreign) or C(absent).', returned: always, type: str}
 logcli:
   description:
@@ -113,7 +113,7 @@ def main() -> None:
             "project": {"type": "str", "required": True},
             "project_dir": {"type": "path", "required": True},
             "marker": {"type": "str", "required": True},
-            "unit": {"type": "path", "required": True},
+            "units": {"type": "list", "elements": "path", "required": True},
             "unit_marker": {"type": "str", "required": True},
             "command": {"type": "path", "required": True},
             "logcli_version": {"type": "str", "default": ""},

@@ -154,6 +154,11 @@ def setting_problems(settings: dict[str, Any]) -> list[str]:
             f"docker_loki_grafana_retention is '{settings['retention']}'; the minimum is 24 hours. "
             "Write it as 30d, 4w or 720h"
         )
+    if str(settings["max_disk"]) and not re.fullmatch(r"[1-9][0-9]*[GT]B", str(settings["max_disk"])):
+        problems.append(
+            f"docker_loki_grafana_max_disk is '{settings['max_disk']}'. Write it as 20GB or 1TB, or "
+            "leave it empty for no limit"
+        )
     if settings["docker_source"] not in ("distribution", "docker", "present"):
         problems.append("docker_loki_grafana_docker_source must be distribution, docker or present")
     address = settings["listen"].get("docker_loki_grafana_grafana_listen_address")
@@ -282,7 +287,7 @@ def problems(settings: dict[str, Any], host: dict[str, Any]) -> list[str]:
         settings: `project_dir`, `docker_source`, `retention`, `grafana_default_password` (whether it is `admin` or
             empty), `grafana_password_is_one_line` (whether it has no control character), `listen` (address by the
             variable that sets it; without Grafana's when that is off), `ports` (port by the variable that sets it),
-            `images` (list of `name`, `digest`, `file`), `unit` (path of the role's systemd unit) and `command` (path of
+            `images` (list of `name`, `digest`, `file`), `max_disk` (text, empty for none) and `command` (path of
             cluster-logs).
         host: results of the module `log_store_info`.
     """
@@ -302,6 +307,11 @@ def problems(settings: dict[str, Any], host: dict[str, Any]) -> list[str]:
         return [*found, message]
     else:
         found += docker_problems(settings["docker_source"], host)
+    if settings["max_disk"] and not (host["system"] == "Linux" and host["managed"]):
+        found.append(
+            "docker_loki_grafana_max_disk needs Linux with systemd on the controller. Remove it, and set "
+            "docker_loki_grafana_retention to what the disk can hold"
+        )
     if host["foreign_folder"]:
         found.append(
             f"{settings['project_dir']} holds files that this collection did not create. Set "
@@ -319,8 +329,8 @@ def problems(settings: dict[str, Any], host: dict[str, Any]) -> list[str]:
         )
     if host["command"] == "foreign":
         found.append(f"{settings['command']} exists and was not created by this collection. Move it away")
-    if host["unit"] == "foreign":
-        found.append(f"{settings['unit']} exists and was not created by this collection. Move it away")
+    for unit in (unit for unit, owner in host["units"].items() if owner == "foreign"):
+        found.append(f"{unit} exists and was not created by this collection. Move it away")
     for variable, port in settings["ports"].items():
         if holder := host["taken"].get(str(port)):
             unseen = "a program that this account cannot see"

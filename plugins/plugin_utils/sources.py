@@ -12,7 +12,7 @@ import urllib.parse
 import zoneinfo
 from typing import Any
 
-from ansible_collections.smolcluster.logging.plugins.module_utils import globs
+from ansible_collections.smolcluster.logging.plugins.module_utils import globs, health_lines
 from ansible_collections.smolcluster.logging.plugins.plugin_utils import presets, promtail_config, shared
 
 SOURCE_KEYS = {"name", "paths", "format", "labels", "exclude", "follow", "owner", "mode", "timezone", "shared"}
@@ -101,6 +101,8 @@ def source_problems(sources: Any, known: dict[str, dict[str, Any]], hosts: list[
 def name_of_source_problems(source: dict[str, Any]) -> list[str]:
     """Problems of the name of a source, which is also the name of a folder on the node."""
     name = source["name"]
+    if name == health_lines.JOB:
+        return ["this name is used for the agents' own health lines. Use another one"]
     if not isinstance(name, str) or name in (".", "..") or len(urllib.parse.quote(name, safe="")) > 200:
         return ["the name must be a text of at most 200 characters (non-ASCII characters count more), and not . or .."]
     return []

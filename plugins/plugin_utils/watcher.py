@@ -7,9 +7,11 @@ The agent does not read the paths of a source. It reads a copy in a folder of th
 
 from __future__ import annotations
 
+import re
 import urllib.parse
 from typing import Any
 
+from ansible_collections.smolcluster.logging.plugins.module_utils.agents.registry import AGENTS
 from ansible_collections.smolcluster.logging.plugins.plugin_utils import re2
 from ansible_collections.smolcluster.logging.plugins.plugin_utils.presets import Preset, timed_start
 
@@ -57,6 +59,7 @@ def settings(
     port: int,
     timeout: int,
     node: str,
+    loki_url: str,
 ) -> dict[str, Any]:
     """Settings of the watcher.
 
@@ -67,6 +70,7 @@ def settings(
         port: TCP port of the agent's metrics on 127.0.0.1.
         timeout: seconds that a stop of the agent may take.
         node: name of the node.
+        loki_url: URL of Loki.
     """
     known = []
     for source, preset in zip(sources, presets, strict=True):
@@ -88,5 +92,12 @@ def settings(
         "positions": layout["positions"],
         "port": port,
         "timeout": timeout,
+        "health": {
+            "agent": layout["agent"],
+            "path": layout["health"],
+            "metrics": AGENTS[layout["agent"]].METRICS,
+            # Only for the date of an answer, so no password is needed.
+            "loki_url": re.sub(r"//[^/]*@", "//", loki_url),
+        },
         "sources": known,
     }

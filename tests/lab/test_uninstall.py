@@ -15,7 +15,8 @@ AGENT = """
 """
 STORE = """
     ls -d /opt/smolcluster-logging /usr/local/bin/cluster-logs /etc/systemd/system/smolcluster-logging.service \
-        /etc/systemd/system/*/smolcluster-logging.service 2>/dev/null
+        /etc/systemd/system/*/smolcluster-logging.service /etc/systemd/system/smolcluster-logging-health.service \
+        /etc/systemd/system/*/smolcluster-logging-health.service 2>/dev/null; pgrep --full '[l]oki-health'
     docker ps --all --quiet; docker volume ls --quiet; docker network ls --quiet --filter type=custom
 """
 

@@ -136,7 +136,7 @@ def test_its_filters_and_modules_run(installed: Installed):
         "marker": "x",
         "ports": [],
         "images": [],
-        "unit": "/nonexistent/x.service",
+        "units": ["/nonexistent/x.service"],
         "unit_marker": "x",
         "command": "/nonexistent/cluster-logs",
     }

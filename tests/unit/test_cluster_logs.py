@@ -15,7 +15,7 @@ from pathlib import Path
 
 import cluster_logs
 import pytest
-from ansible_collections.smolcluster.logging.plugins.module_utils import runs
+from ansible_collections.smolcluster.logging.plugins.module_utils import health_lines, runs
 from cluster_logs import (
     BAD,
     FAILED,
@@ -126,6 +126,7 @@ def test_logql_of_options(words, query):
 
 def test_runs_have_the_name_of_their_stream_that_the_playbooks_use():
     assert runs.STREAM["job"] == cluster_logs.RUNS
+    assert health_lines.JOB == cluster_logs.HEALTH
 
 
 class Records:

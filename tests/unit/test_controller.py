@@ -25,7 +25,7 @@ SETTINGS = {
     "listen": {LOKI: "0.0.0.0", GRAFANA: "127.0.0.1"},  # noqa: S104
     "ports": {"docker_loki_grafana_loki_port": 3100, "docker_loki_grafana_grafana_port": "3000"},
     "images": [{"name": "grafana/loki:3.7.8", "digest": "", "file": ""}],
-    "unit": "/etc/systemd/system/smolcluster-logging.service",
+    "max_disk": "",
     "command": "/usr/local/bin/cluster-logs",
 }
 VARIABLES = ROOT / "roles/docker_loki_grafana/vars/main"
@@ -49,7 +49,7 @@ HOST = {
     "missing_addresses": [],
     "foreign_folder": False,
     "folder_error": "",
-    "unit": "absent",
+    "units": {"/etc/systemd/system/smolcluster-logging.service": "absent"},
     "uid": 0,
     "home": "/root",
     "environment": {},
@@ -95,6 +95,18 @@ def test_retention_in_hours(text, hours):
 @pytest.mark.parametrize("retention", ["23h", "0d", "30", "a month", ""])
 def test_short_or_unreadable_retention_is_refused(retention):
     assert "the minimum is 24 hours" in problems(retention=retention)[0]
+
+
+@pytest.mark.parametrize("size", ["20", "20 GB", "0GB", "20gb", "1.5TB", "500MB", 20])
+def test_unreadable_limit_of_the_disk_is_refused(size):
+    assert "Write it as 20GB or 1TB" in problems(max_disk=size)[0]
+
+
+def test_limit_of_the_disk_needs_linux_with_systemd():
+    home = "/Users/smol/smolcluster-logging"
+    assert problems(max_disk="20GB") == []
+    assert "needs Linux with systemd" in problems({"managed": False}, max_disk="20GB")[-1]
+    assert "needs Linux with systemd" in problems(MAC, project_dir=home, max_disk="20GB")[-1]
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "192.0.2.10", "::", "::ffff:192.0.2.10", "controller"])  # noqa: S104
@@ -366,7 +378,7 @@ def test_digest_is_a_sha_256(digest):
 def test_folder_and_unit_of_somebody_else_are_refused():
     assert "holds files that this collection did not create" in problems({"foreign_folder": True})[0]
     assert "cannot be used: Permission denied" in problems({"folder_error": "Permission denied"})[0]
-    (found,) = problems({"unit": "foreign"})
+    (found,) = problems({"units": {"/etc/systemd/system/smolcluster-logging.service": "foreign"}})
     assert found == (
         "/etc/systemd/system/smolcluster-logging.service exists and was not created by this collection. Move it away"
     )

@@ -10,7 +10,7 @@ import logfiles
 import positions
 import pytest
 import yaml
-from ansible_collections.smolcluster.logging.plugins.module_utils import layout, loki, runs
+from ansible_collections.smolcluster.logging.plugins.module_utils import health_lines, layout, loki, runs
 from ansible_collections.smolcluster.logging.plugins.module_utils.agents import promtail
 from ansible_collections.smolcluster.logging.plugins.module_utils.agents.registry import AGENTS
 from ansible_collections.smolcluster.logging.plugins.module_utils.errors import DeploymentError
@@ -49,6 +49,11 @@ def test_programs_that_are_copied_are_those_that_are_removed():
     text = variables("agent", "files")["__agent_programs"]
     copied = set(re.findall(r"'(\w+\.py)'", text)) | set(variables("promtail", "agent")["__promtail_agent"]["programs"])
     assert copied == set(layout.PROGRAM_FILES)
+
+
+def test_health_source_is_told_from_training_by_its_job():
+    source = variables("agent", "health")["__agent_health"]
+    assert source["name"] == source["labels"]["job"] == health_lines.JOB
 
 
 def test_rewind_is_longer_than_what_a_killed_agent_may_hold():

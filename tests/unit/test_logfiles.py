@@ -47,6 +47,7 @@ class Node:
             self.run / "positions.yaml",
             [logfiles.Source.of(one) for one in (self.settings, *self.others)],
             9,
+            f"{self.run}/health.log",
         )
         return self.files
 
@@ -1070,3 +1071,17 @@ def target(number: str) -> str:
         return os.readlink(f"/dev/fd/{number}")
     except OSError:
         return ""
+
+
+def test_own_log_is_shipped_but_no_log_of_training(node):
+    write(node.logs / "worker-0.log", lines(3))
+    node.others.append({"name": "own", "paths": [f"{node.run}/health.log"]})
+    write(node.run / "health.log", ["{}", "{}"])
+    node.start()
+    assert node.files.totals() == (1, (node.logs / "worker-0.log").stat().st_size)
+    assert node.files.folders() == [str(node.logs)]
+    assert node.pass_on() == {"worker-0.log": lines(3), "health.log": ["{}", "{}"]}
+    node.files.keep()
+    report = json.loads((node.run / "watch.json").read_text())
+    assert [one["path"] for one in report["files"]] == [str(node.logs / "worker-0.log")]
+    assert (report["count"], report["backlog"]) == (1, 0)

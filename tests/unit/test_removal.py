@@ -35,7 +35,10 @@ def node(tmp_path, monkeypatch):
         f"{layout.home}/.watcher.py.x1",
         layout.config_file,
         layout.watcher_settings,
-        *(f"{layout.data}/{name}" for name in (*STATE_FILES, "watcher.pid", "positions.yaml")),
+        *(
+            f"{layout.data}/{name}"
+            for name in (*STATE_FILES, "watcher.pid", "positions.yaml", "health.log", "health.log.1")
+        ),
         f"{layout.data}/files/train/worker.log",
         layout.log_file,
         f"{layout.log_file}.0.gz",

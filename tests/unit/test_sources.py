@@ -10,6 +10,8 @@ import records
 import yaml
 from ansible_collections.smolcluster.logging.plugins.filter.promtail_scrape_configs import scrape_configs
 from ansible_collections.smolcluster.logging.plugins.filter.watcher_settings import settings
+from ansible_collections.smolcluster.logging.plugins.module_utils.agents.registry import AGENTS
+from ansible_collections.smolcluster.logging.plugins.module_utils.layout import layout_of
 from ansible_collections.smolcluster.logging.plugins.plugin_utils import agent_checks, presets, promtail_config, sources
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,7 +75,7 @@ def test_good_settings_have_no_problem():
 
 
 COPIES = "/run/promtail/files"
-LAYOUT = {"copies": COPIES, "report": "/run/promtail/watch.json", "positions": "/run/promtail/positions.yaml"}
+LAYOUT = layout_of("promtail", "Linux").as_dict()
 
 
 def configs(**source) -> list[dict]:
@@ -127,7 +129,7 @@ def test_promtail_joins_lines_where_python_cannot():
 
 def told(**source) -> dict:
     """Settings of the watcher for the source above with some of it changed."""
-    return settings([SOURCE | source], FORMATS, LAYOUT, 9080, 2, "mini1")["sources"][0]
+    return settings([SOURCE | source], FORMATS, LAYOUT, 9080, 2, "mini1", "http://loki:3100")["sources"][0]
 
 
 def test_watcher_is_told_whose_files_another_node_ships():
@@ -162,6 +164,16 @@ def test_watcher_is_told_what_is_excluded_and_followed():
     assert set(told(format=PRESET | {"entry_start": r"^\pL"})) == {"name", "paths", "unknown_start"}
 
 
+def test_watcher_is_told_how_to_make_health_lines():
+    found = settings([SOURCE], FORMATS, LAYOUT, 9080, 2, "mini1", "http://user:pa@ss@loki:3100/x")["health"]
+    assert found == {
+        "agent": "promtail",
+        "path": "/run/promtail/health.log",
+        "metrics": AGENTS["promtail"].METRICS,
+        "loki_url": "http://loki:3100/x",
+    }
+
+
 @pytest.mark.parametrize(
     ("stages", "start"),
     [
@@ -188,6 +200,7 @@ def test_watcher_is_told_where_an_entry_begins(stages, start):
         ({"follow": "/mnt"}, "follow must be a list of absolute paths"),
         ({"follow": ["mnt"]}, "follow must be a list of absolute paths"),
         ({"name": ".."}, "the name must be a text of at most 200 characters"),
+        ({"name": "smolcluster-health"}, "this name is used for the agents' own health lines"),
         ({"name": "x" * 201}, "the name must be a text of at most 200 characters"),
     ],
 )

@@ -78,7 +78,7 @@ def node(monkeypatch):
         return node.skew
 
     def streams(_, query, *__):
-        assert query == '{node="mini1"}'
+        assert query == '{node="mini1", job!="smolcluster-health"}'
         return [{"values": [[str(time.time_ns() - 5 * loki.SECOND), "line"]]}] if node.lines else []
 
     def sleep(seconds):

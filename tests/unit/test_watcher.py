@@ -31,6 +31,12 @@ def start(tmp_path):
             "port": 9,
             "timeout": seconds,
             "folders": [],
+            "health": {
+                "agent": "a",
+                "path": str(tmp_path / "health.log"),
+                "metrics": {},
+                "loki_url": "http://127.0.0.1:9",
+            },
             "sources": [{"name": "w", "paths": [f"{logs}/worker-*.log"], "entry_start": "^2026", "join": True}],
         }
         (tmp_path / "settings.json").write_text(json.dumps(settings))

@@ -40,6 +40,8 @@ class Agent(Protocol):
         START_HINT: sentence with what to try when the program does not start on a node.
         PACKAGED: files of packages that have a service with the same name.
         FOREIGN_POSITIONS: positions files of a manual setup.
+        METRICS: name of a metric and of its label (empty for the sum), by field of a health line
+            (roles/agent/files/health.py). Without such a metric the field is 0 or null.
         RETRIED, REFUSED: texts in its log when it repeats a request, and when it drops a batch.
         DROP_REASONS: what to do about dropped lines, by the agent's name of the reason.
     """
@@ -49,6 +51,7 @@ class Agent(Protocol):
     START_HINT: str
     PACKAGED: tuple[str, ...]
     FOREIGN_POSITIONS: tuple[str, ...]
+    METRICS: dict[str, tuple[str, str]]
     RETRIED: str
     REFUSED: str
     DROP_REASONS: dict[str, str]

@@ -21,6 +21,14 @@ START_HINT = "With a glibc older than 2.34, promtail_version 3.5.6 is the last o
 PACKAGED = ("/usr/lib/systemd/system/promtail.service", "/etc/promtail/promtail.yml")
 # Positions files of SmolCluster's own setup (its logging/promtail-*-remote.yaml).
 FOREIGN_POSITIONS = ("/tmp/positions.yaml", "/tmp/promtail-positions.yaml")  # noqa: S108
+# Name and label of its metrics, by field of a health line. clients/pkg/promtail/client/metrics.go
+METRICS = {
+    "version": ("promtail_build_info", "version"),
+    "sent_lines": ("promtail_sent_entries_total", ""),
+    "sent_bytes": ("promtail_sent_bytes_total", ""),
+    "dropped_lines": ("promtail_dropped_entries_total", "reason"),
+    "retries": ("promtail_batch_retries_total", ""),
+}
 # clients/pkg/promtail/client/client.go
 RETRIED = "error sending batch, will retry"
 REFUSED = "final error sending batch"
@@ -79,11 +87,11 @@ def is_complete(metrics: Metrics, config: dict[str, Any]) -> bool:
 
 def counters(metrics: Metrics) -> Counters:
     """Counters of the agent since its start."""
-    dropped = metrics.by("promtail_dropped_entries_total", "reason")
+    dropped = metrics.by(*METRICS["dropped_lines"])
     return Counters(
-        version=next(iter(metrics.by("promtail_build_info", "version")), None),
-        sent=int(metrics.total("promtail_sent_entries_total")),
-        retried=int(metrics.total("promtail_batch_retries_total")),
+        version=next(iter(metrics.by(*METRICS["version"])), None),
+        sent=int(metrics.total(METRICS["sent_lines"][0])),
+        retried=int(metrics.total(METRICS["retries"][0])),
         dropped={reason: int(lines) for reason, lines in dropped.items() if lines},
         truncated=int(metrics.total("promtail_mutated_entries_total")),
     )

@@ -436,13 +436,21 @@ class LogFiles:
         agent_positions: file in which the agent saves how far it has read the copies.
         sources: the sources.
         port: TCP port of the agent's metrics on 127.0.0.1.
+        health: path of our own log (health.py), which is not a log of training: the report leaves it out.
     """
 
     def __init__(
-        self, state: Path, folder: Path, report: Path, agent_positions: Path, sources: list[Source], port: int
+        self,
+        state: Path,
+        folder: Path,
+        report: Path,
+        agent_positions: Path,
+        sources: list[Source],
+        port: int,
+        health: str,
     ) -> None:
         self.state, self.folder, self.report, self.agent_positions = state, folder, report, agent_positions
-        self.sources, self.port = sources, port
+        self.sources, self.port, self.health = sources, port, health
         self.refused: dict[str, str] = {}
         self.unsaved = ""
         self._saved_text, self._saved_at = "", 0.0
@@ -1029,21 +1037,15 @@ class LogFiles:
         self._changed, self._refused_before = False, self.refused
         files = [
             {"path": printable(path), "read": log.generations[-1].read, "size": log.generations[-1].length()}
-            for source in self.sources
-            for path, log in sorted(source.logs.items(), key=lambda named: -named[1].grew)
-            if log.generations
+            for path, log in sorted(self._followed_logs(), key=lambda named: -named[1].grew)
         ]
         known = [file for source in self.sources for file in source.files.values()]
+        count, backlog = self.totals()
         text = json.dumps(
             {
                 "files": files[:MANY],
-                "count": len(files),
-                "backlog": sum(
-                    file.length() - file.read
-                    for source in self.sources
-                    for log in source.logs.values()
-                    for file in log.generations
-                ),
+                "count": count,
+                "backlog": backlog,
                 "refused": [
                     {"path": printable(path), "reason": why} for path, why in sorted(self.refused.items())[:MANY]
                 ],
@@ -1060,6 +1062,25 @@ class LogFiles:
                 self._reported = text
             except OSError as error:
                 print(f"{self.report} cannot be written: {error}", file=sys.stderr)
+
+    def _followed_logs(self) -> list[tuple[str, Log]]:
+        """Logs with open files and their paths, without our own log."""
+        return [
+            (path, log)
+            for source in self.sources
+            for path, log in source.logs.items()
+            if log.generations and path != self.health
+        ]
+
+    def totals(self) -> tuple[int, int]:
+        """Number of logs that are followed, and bytes of them that the agent has not read yet."""
+        logs = [log for _path, log in self._followed_logs()]
+        return len(logs), sum(file.length() - file.read for log in logs for file in log.generations)
+
+    def folders(self) -> list[str]:
+        """Folders of the logs: the part of each pattern before the first wildcard."""
+        patterns = {pattern for source in self.sources for pattern in source.patterns} - {self.health}
+        return sorted({globs.fixed_part(pattern) for pattern in patterns})
 
     def end(self, clean: bool) -> None:
         """Save how far the agent had read when it ended.

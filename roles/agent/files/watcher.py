@@ -22,6 +22,7 @@ from pathlib import Path
 
 import positions
 import source_folders
+from health import Health
 from logfiles import LogFiles, Source
 
 PERIOD = 1.0  # seconds between two scans of the folders
@@ -141,9 +142,11 @@ def run(state: Path, settings: dict, command: list[str]) -> int:
         Path(settings["positions"]),
         [Source.of(source) for source in settings["sources"]],
         int(settings["port"]),
+        settings["health"]["path"],
     )
     files.feed(all_logs=True)
     agent.start()
+    health = Health(settings["health"], int(settings["port"]), [*files.folders(), str(state)])
     next_scan, lively = 0.0, True
     while (code := agent.wait(SHORT if lively else max(0.0, next_scan - time.monotonic()))) is None:
         if agent.asked:
@@ -156,6 +159,7 @@ def run(state: Path, settings: dict, command: list[str]) -> int:
         if scan:
             files.retire()
             files.keep()
+            health.tick(*files.totals())
     files.end(clean=code == 0)
     positions.remove(numbered)
     return code if code >= 0 else 128 - code
@@ -165,12 +169,11 @@ def main() -> int:
     """`watcher.py STATE_FOLDER SETTINGS COMMAND…`.
 
     Settings are JSON: `folder` (for the copies), `report` (for the status), `positions` (written by the agent), `port`
-    (of its metrics), `timeout` (seconds that a stop may take), `folders` (see `source_folders.stated`) and `sources`,
-    each with `name`, `paths`, and optionally `exclude`, `follow`, `entry_start` (expression for the first line of an
-    entry), `join` (whether its lines become one record), `timed` (expression for the
-    first line of an entry with a time), `unknown_start` (entries have several lines, but Python does
-    not support the expression for the first) and `own` (name of the node: only files that carry it, or the host name,
-    count).
+    (of its metrics), `timeout` (seconds that a stop may take), `folders` (see `source_folders.stated`), `health` (see
+    `health.Health`) and `sources`, each with `name`, `paths`, and optionally `exclude`, `follow`, `entry_start`
+    (expression for the first line of an entry), `join` (whether its lines become one record), `timed` (expression for
+    the first line of an entry with a time), `unknown_start` (entries have several lines, but Python does not support
+    the expression for the first) and `own` (name of the node: only files that carry it, or the host name, count).
     """
     return run(Path(sys.argv[1]), json.loads(Path(sys.argv[2]).read_text("utf-8")), sys.argv[3:])
 

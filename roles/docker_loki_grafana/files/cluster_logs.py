@@ -75,9 +75,10 @@ STEP = re.compile(r"\bstep\b\W{0,3}(\d+)", re.IGNORECASE)
 TRACEBACK = "Traceback (most recent call last)"
 
 
-# Selects all lines but the records of runs (plugins/module_utils/runs.py; a unit test compares the name).
-RUNS = "smolcluster-runs"
-ALL = f'job=~".+", job!="{RUNS}"'
+# Selects the lines of training: neither records of runs nor health lines. The names are those of runs.py and
+# health_lines.py in plugins/module_utils/; a unit test compares them.
+RUNS, HEALTH = "smolcluster-runs", "smolcluster-health"
+ALL = f'job=~".+", job!~"{RUNS}|{HEALTH}"'
 KEPT = 30 * 86400 * SECOND  # how far back runs are looked for
 
 
