@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import yaml
@@ -26,6 +28,9 @@ PROCESSES = (
     ("mini2", "worker-rank0-mini2", ["worker", "--rank", "0", "--server", "mini1"]),
     ("mini3", "worker-rank1-mini3", ["worker", "--rank", "1", "--server", "mini1"]),
 )
+# Identifier of the dashboard with the training; it is Grafana's home page where the role has deployed dashboards.
+OVERVIEW = "smolcluster-overview"
+TAIL = 10  # seconds
 ENTRY = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} \| ", re.MULTILINE)
 
 
@@ -96,14 +101,41 @@ def last_words(output: Path, count: int = 5) -> str:
     return "\n    ".join(output.read_text(errors="replace").splitlines()[-count:]) or "it printed nothing"
 
 
+def live() -> None:
+    """Train again, and show for ten seconds what `cluster-logs tail` prints of it.
+
+    Raises:
+        LabError: the training fails, or the command does.
+    """
+    command = f"timeout --foreground --signal=INT {TAIL} cluster-logs tail"
+    with ThreadPoolExecutor(1) as pool:
+        training = pool.submit(train, steps=60)
+        shown = subprocess.run(
+            ssh("controller", command, terminal=sys.stdout.isatty()), stdin=subprocess.DEVNULL, check=False
+        )
+        training.result()
+    if shown.returncode != 124:  # that of timeout(1) when the time is over
+        raise LabError(f"`cluster-logs tail` on the controller ended with exit code {shown.returncode}")
+
+
 def grafana() -> str:
-    """How to log in to Grafana, or why it is not there."""
+    """Where to look in Grafana and how to log in, or why it is not there."""
     try:
         urllib.request.urlopen(f"{GRAFANA}/api/health", timeout=5).close()
     except (urllib.error.URLError, OSError):
         return "not deployed: there is no image of it here"
     variables = yaml.safe_load((ROOT / "inventory/lab/group_vars/all.yml").read_text())
-    return f"{GRAFANA}  (admin / {variables['docker_loki_grafana_grafana_admin_password']}; choose Explore)"
+    account = f"admin:{variables['docker_loki_grafana_grafana_admin_password']}"
+    request = urllib.request.Request(
+        f"{GRAFANA}/api/dashboards/uid/{OVERVIEW}",
+        headers={"Authorization": f"Basic {base64.b64encode(account.encode()).decode()}"},
+    )
+    login = account.replace(":", " / ", 1)
+    try:
+        urllib.request.urlopen(request, timeout=5).close()
+    except (urllib.error.URLError, OSError):
+        return f"{GRAFANA}  ({login}; choose Explore)"
+    return f"{GRAFANA}/d/{OVERVIEW}  ({login})"
 
 
 def main() -> int:
@@ -114,6 +146,8 @@ def main() -> int:
         with step("Training on mini1 (server), mini2 (rank 0) and mini3 (rank 1)"):
             train(steps=60)
         report.show({name: entries_in(host, name) - before[name] for host, name, _ in PROCESSES}, start)
+        print(f"\n== Live: the next training, {TAIL} s of `ssh -t controller cluster-logs tail` ==", flush=True)
+        live()
     except (LabError, LokiError) as error:
         print(f"demo: {error}\n`make demo` brings the lab up, deploys, and tries again.", file=sys.stderr)
         return 1
@@ -122,6 +156,7 @@ def main() -> int:
 The lab is still up:
   Loki     {LOKI}
   Grafana  {grafana()}
+  live     ssh -t -F {STATE / "ssh_config"} controller cluster-logs tail
   a node   ssh -F {STATE / "ssh_config"} mini1
 Next steps (first: {number}. .venv/bin/activate):
   ansible-playbook -i inventory/lab playbooks/verify.yml    prove delivery again

@@ -32,6 +32,8 @@ def test_demo_shows_every_rank_from_loki():
         "  node mini3             1",
     ):
         assert line in done.stdout, done.stdout
+    live = done.stdout.partition("cluster-logs tail` ==")[2].partition("The lab is still up")[0]
+    assert "metric:loss" in live, done.stdout
 
 
 def login(lab: Lab, password: str) -> str:

@@ -12,6 +12,7 @@ import yaml
 
 from lab import artifacts, hosts
 from lab.config import HOSTS
+from lab.demo.__main__ import OVERVIEW
 
 ROOT = Path(__file__).resolve().parents[2]
 PLATFORMS = yaml.safe_load((ROOT / ".config/molecule/config.yml").read_text())["platforms"]
@@ -58,3 +59,8 @@ def test_engine_in_a_container_is_started_in_the_same_way():
     (play,) = yaml.safe_load((ROOT / "molecule/shared/prepare.yml").read_text())
     setting = play["tasks"][1]["ansible.builtin.copy"]["content"]
     assert repr(setting)[1:-1] in (ROOT / "lab/image/Dockerfile").read_text()
+
+
+def test_demo_names_the_overview_of_the_role():
+    path = ROOT / "roles/docker_loki_grafana/files/dashboards/training-overview.json"
+    assert json.loads(path.read_text())["uid"] == OVERVIEW
