@@ -173,6 +173,7 @@ def page(
     silence: float,
     seen: float,
     bursts: list,
+    service: tuple[float, float],
     exposure: str,
 ) -> str:
     """The text of docs/performance.md."""
@@ -214,9 +215,10 @@ machine, so Ansible, four systemd hosts and Loki share its cores; real machines 
 
 ## The agent
 
-CPU is the share of one core that the watcher and Promtail use together, over {agent.SECONDS} s. Memory is what was
-resident: their own, and the part of their program files that the system takes back when memory is short. The role sends
-after `promtail_batch_wait: {WAITS[0]}`; Promtail's own default is `{WAITS[1]}`.
+CPU is the share of one core that the watcher and Promtail use together, over {agent.SECONDS} s; with nothing written,
+over {agent.REST} s, in which there is one health line. Memory is what was resident: their own, and the part of their
+program files that the system takes back when memory is short. The role sends after `promtail_batch_wait: {WAITS[0]}`;
+Promtail's own default is `{WAITS[1]}`.
 
 | what | goal | `{WAITS[0]}` | `{WAITS[1]}` |
 |---|---|---|---|
@@ -229,6 +231,7 @@ after `promtail_batch_wait: {WAITS[0]}`; Promtail's own default is `{WAITS[1]}`.
 | {agent.BURST:,} lines at once until Loki has them | - | {with_stages:.1f} s |
 | The same, the agent without its stages | - | {without:.1f} s |
 | Ratio of the two (medians of {len(bursts)}, in turns) | 1.4 | {with_stages / without:.2f} |
+| Health service of the controller: CPU, own memory | - | {service[0] * 100:.2f} %, {service[1]:.0f} MiB |
 | `systemd-analyze security promtail` | 2.0 | {exposure} |
 """
 
@@ -250,8 +253,10 @@ def main() -> None:
         bursts = [(agent.burst(lab, stages=True), agent.burst(lab, stages=False)) for _ in range(3)]
     with step("A line in the terminal"):
         seen = terminal.latency(lab)
+    with step("The health service of the controller"):
+        service = agent.of_health_service(lab)
     exposure = lab.on(agent.MINI, "systemd-analyze security promtail --no-pager | tail -n 1")
-    text = page(deployments, runs, wait, silence, seen, bursts, re.search(r"([\d.]+) \w+", exposure)[1])
+    text = page(deployments, runs, wait, silence, seen, bursts, service, re.search(r"([\d.]+) \w+", exposure)[1])
     (ROOT / "docs" / "performance.md").write_text(text)
     print(text)
 

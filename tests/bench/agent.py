@@ -15,12 +15,13 @@ from dataclasses import dataclass
 import yaml
 
 from lab.shell import wait_for
-from tests.lab.harness import LOGS, MINIS, Lab
+from tests.lab.harness import CONTROLLER, LOGS, MINIS, Lab
 
 MINI = MINIS[1]
 CONFIG = "/etc/promtail/promtail.yml"
 OLD_LINES = 100  # of each file of an old run
 SECONDS = 30  # of each measurement of the CPU
+REST = 60  # of each measurement at rest: the period of the health lines, so that there is one in it
 BURST = 500_000  # lines
 SILENCE = 600  # seconds
 SILENT_FILES = 9
@@ -128,8 +129,19 @@ def at_rest(lab: Lab) -> dict[int, Load]:
     results = {}
     for files in (0, 100, 1000):
         fresh(lab, files)
-        results[files] = load(lab)
+        results[files] = load(lab, f"sleep {REST}")
     return results
+
+
+def of_health_service(lab: Lab) -> tuple[float, float]:
+    """What the health service of the controller uses: share of a core, and memory of its own in MiB."""
+    pid = lab.on(CONTROLLER, "systemctl show smolcluster-logging-health --property=MainPID --value")
+    used = f"cut -d ' ' -f 1 /proc/{pid}/schedstat"
+    before = int(lab.on(CONTROLLER, used))
+    lab.on(CONTROLLER, f"sleep {REST}")
+    spent = (int(lab.on(CONTROLLER, used)) - before) / 1e9
+    memory = lab.on(CONTROLLER, f"grep RssAnon /proc/{pid}/status")
+    return spent / REST, int(memory.split()[1]) / 1024
 
 
 def at_rate(lab: Lab, rate: float) -> Load:
