@@ -12,11 +12,12 @@ import stat
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from ansible_collections.smolcluster.logging.plugins.module_utils import accounts
+from ansible_collections.smolcluster.logging.plugins.module_utils.changes import open_regular
 from ansible_collections.smolcluster.logging.plugins.module_utils.errors import DeploymentError
 from ansible_collections.smolcluster.logging.plugins.module_utils.services.base import Run
 
@@ -49,6 +50,15 @@ def digest(path: Path) -> str:
     """SHA-256 of a file in hexadecimal."""
     with path.open("rb") as file:
         return digest_of(file)
+
+
+def digests(paths: list[str]) -> dict[str, str]:
+    """SHA-256 of regular files by path; those that are missing or unreadable are left out."""
+    found = {}
+    for path in paths:
+        with suppress(OSError), open_regular(path, follow=False) as file:
+            found[path] = digest_of(file)
+    return found
 
 
 def origin_of(home: Path, version: str, program: str) -> dict[str, str]:

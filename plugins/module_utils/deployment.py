@@ -128,7 +128,7 @@ class Deployment:
             return "the service is not enabled"
         if self.service.environment().get(DEPLOYMENT) != self.digest:
             return "the service was started with another version or configuration"
-        if not same_file(host.system.executable(state.pid), self.folder / self.agent.NAME):
+        if not host.runs(state.pid, self.folder / self.agent.NAME):
             return "the service runs another program"
         return None
 
@@ -445,16 +445,3 @@ def with_digest(definition: str, digest: str) -> str:
     if not count:
         raise DeploymentError(f"the definition of the service does not set {DEPLOYMENT} to {NO_DIGEST}")
     return text
-
-
-def same_file(running: str | None, wanted: Path) -> bool:
-    """Whether a process runs a program. On a Mac one file may have two paths, below / and /System/Volumes/Data.
-
-    Parameters:
-        running: path that the system reports for the process; None when it reports none.
-        wanted: path of the program.
-    """
-    try:
-        return running is not None and os.path.samefile(running, wanted)
-    except OSError:  # the program was replaced, and its old path no longer exists
-        return False

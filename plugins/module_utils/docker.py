@@ -169,6 +169,28 @@ def docker_hosts() -> list[str]:
     return [f"unix://{path}" for path in sockets if path.is_socket()]
 
 
+def as_composed(module: AnsibleModule, docker: str, own: str) -> bool:
+    """Whether every service of the compose file runs, is healthy, and has the settings of the file.
+
+    Compose stores a digest of a service's settings in a label of its container, and replaces the container when they
+    differ (docker/compose, pkg/compose/convergence.go); `config --hash` prints those of the file.
+
+    Parameters:
+        module: the module `log_store_info`.
+        docker: path of Docker's client.
+        own: filter for the containers of the project.
+    """
+    project = ("--project-directory", module.params["project_dir"])
+    wanted = output(module, docker, "compose", *project, "config", "--hash=*")
+    labels = ("com.docker.compose.service", "com.docker.compose.config-hash")
+    columns = " ".join(f'{{{{.Label "{label}"}}}}' for label in labels) + " {{.State}} {{.Status}}"
+    running = {}
+    for line in output(module, docker, "ps", "--all", "--filter", own, "--format", columns).splitlines():
+        service, digest, state, status = [*line.split(maxsplit=3), "", "", ""][:4]
+        running[service] = digest if state == "running" and "(healthy)" in status else ""
+    return bool(wanted) and running == dict(line.split() for line in wanted.splitlines())
+
+
 def gather(module: AnsibleModule) -> dict[str, Any]:
     """Facts of the controller.
 
@@ -211,6 +233,8 @@ def gather(module: AnsibleModule) -> dict[str, Any]:
         "docker_service": service.get("UnitFileState", ""),
         "compose": output(module, docker, "compose", "version", "--short") if docker else "",
         "deployed": bool(engine and output(module, docker, "ps", "--all", "--quiet", "--filter", own)),
+        "as_composed": bool(engine) and not foreign and as_composed(module, docker, own),
+        "files": archive.digests(module.params["files"]),
         "foreign_folder": foreign,
         "folder_error": error,
         "units": {unit: owner_of(Path(unit), module.params["unit_marker"]) for unit in module.params["units"]},

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 
 from ansible_collections.smolcluster.logging.plugins.module_utils.services.launchd import Launchd
 from ansible_collections.smolcluster.logging.plugins.module_utils.services.systemd import Systemd
@@ -22,3 +23,17 @@ def processes_of(program: str) -> list[int]:
     return sorted(
         pid for pid, argv in system.command_lines().items() if argv and name.fullmatch(os.path.basename(argv[0]))
     )
+
+
+def runs(pid: int, program: Path) -> bool:
+    """Whether a process runs a program. On a Mac one file may have two paths, below / and /System/Volumes/Data.
+
+    Parameters:
+        pid: process ID.
+        program: path of the program.
+    """
+    running = system.executable(pid)
+    try:
+        return running is not None and os.path.samefile(running, program)
+    except OSError:  # the program was replaced, and its old path no longer exists
+        return False

@@ -13,6 +13,7 @@ from contextlib import suppress
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.smolcluster.logging.plugins.module_utils import (
+    deployed,
     foreign_agents,
     health_lines,
     host,
@@ -109,7 +110,13 @@ class Status:
             "problems": [secret_free(problem) for problem in self.problems],
             "folders": folders,
             "machine": shared_folders.machine(),
+            **self.deployed(),
         }
+
+    def deployed(self) -> dict:
+        """What the node has of a deployment, if the module was given a version; see `deployed.look`."""
+        version = self.params.get("version")
+        return {"deployed": deployed.look(self.agent, self.layout, version, self.run, self.service)} if version else {}
 
     def stopped(self, state: ServiceState) -> str:
         """Why the service does not run."""

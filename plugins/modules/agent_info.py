@@ -24,6 +24,10 @@ options:
     type: list
     elements: dict
     default: []
+  version:
+    description: Name of the folder of the version to compare with; without it RV(deployed) is not returned.
+    type: str
+    default: ''
 """
 EXAMPLES = r"""
 - name: State of the agent is known
@@ -63,6 +67,16 @@ problems:
   returned: always
   type: list
   elements: str
+deployed:
+  description:
+    - What the node has of a deployment, to compare it with what a deployment would make.
+    - C(node) are facts that its files depend on, as M(smolcluster.logging.agent_host_info) returns them.
+    - C(files) are the SHA-256 of its files by path. That of the service's definition is without the digest that the
+      service was started with, and is missing unless the service runs the program of O(version) with it and starts at
+      boot.
+    - C(foreign) says whether there are remains of a manual setup.
+  returned: with O(version)
+  type: dict
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -79,6 +93,7 @@ def main() -> None:
             "http_port": {"type": "int", "required": True},
             "node": {"type": "str", "required": True},
             "sources": {"type": "list", "elements": "dict", "default": []},
+            "version": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )

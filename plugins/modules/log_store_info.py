@@ -25,6 +25,7 @@ options:
   ports: {description: TCP ports that the project publishes., type: list, elements: int, default: []}
   addresses: {description: IP addresses that the ports are published on., type: list, elements: str, default: []}
   images: {description: Names of images that the project needs., type: list, elements: str, default: []}
+  files: {description: Files to compare with what a deployment would write., type: list, elements: path, default: []}
 """
 EXAMPLES = r"""
 - name: Read the facts of the host
@@ -78,6 +79,11 @@ docker_service:
   sample: enabled
 compose: {description: Version of the compose plugin; empty without it., returned: always, type: str, sample: 2.26.1}
 deployed: {description: Whether the project has containers., returned: always, type: bool}
+as_composed:
+  description: Whether every service of the compose file runs, is healthy, and has the settings of that file.
+  returned: always
+  type: bool
+files: {description: 'SHA-256 of each of O(files) that exists, by path.', returned: always, type: dict}
 foreign_folder:
   description: Whether the folder exists without this collection's marker and is not empty, or is not a folder.
   returned: always
@@ -120,6 +126,7 @@ def main() -> None:
             "ports": {"type": "list", "elements": "int", "default": []},
             "addresses": {"type": "list", "elements": "str", "default": []},
             "images": {"type": "list", "elements": "str", "default": []},
+            "files": {"type": "list", "elements": "path", "default": []},
         },
         supports_check_mode=True,
     )

@@ -8,7 +8,7 @@ import pytest
 
 from plugins.module_utils import loki, runs
 from plugins.module_utils.runs import RunError, Runs
-from tests.lab.harness import MINIS, Lab
+from tests.lab.harness import CONTROLLER, MINIS, Lab
 
 MINUTE = 60 * loki.SECOND
 
@@ -138,14 +138,22 @@ def test_lines_of_others_in_the_stream_of_records_do_no_harm(story: Story):
 def test_playbook_starts_everything_records_the_run_and_says_what_holds(lab: Lab):
     name = f"gpt-{time.time_ns():x}"
     lab.on(MINIS[1], "systemctl stop promtail")
+    edited = {MINIS[2]: "/etc/promtail/promtail.yml", CONTROLLER: "/opt/smolcluster-logging/loki/loki.yml"}
+    for host, path in edited.items():
+        lab.on(host, f"echo '# edited' >> {path}")
     play = lab.play("playbooks/start.yml", run=name)
     assert play.code == 0, play.output
     assert lab.on(MINIS[1], "systemctl is-active promtail") == "active"
+    assert all(lab.on(host, f"grep -c edited {path} || true") == "0" for host, path in edited.items())
+    # Only hosts that differ are deployed.
+    assert [play.recap[host.name]["changed"] for host in MINIS] == [0, 1, 1], play.output
+    assert play.recap["mini1"]["ok"] < play.recap["mini2"]["ok"]
     rows = [line.split() for line in play.output.splitlines()]
     assert [row[0] for row in rows if "runs" in row[2:3]] == ["mini1", "mini2", "mini3"]
     assert [name, "running"] == [row[i] for row in rows if row[:1] == [name] for i in (0, 3)]
     again = lab.play("playbooks/start.yml", run=name)
     assert (again.code, again.changed()) == (0, 0), again.output
+    assert "Switch | " not in again.output and "Project | " not in again.output
     refused = lab.play("playbooks/start.yml", run=f"{name}-b", run_nodes="mini2")
     assert refused.code != 0
     assert f"the run {name} of" in refused.output

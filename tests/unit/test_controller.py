@@ -7,10 +7,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
-from ansible_collections.smolcluster.logging.plugins.module_utils import docker
+from ansible_collections.smolcluster.logging.plugins.module_utils import archive, docker
 from ansible_collections.smolcluster.logging.plugins.plugin_utils import controller
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -505,3 +506,37 @@ def test_whose_the_command_is(tmp_path):
     command.unlink()
     command.touch()
     assert docker.owner_of_command(command, project, "mark") == "foreign"
+
+
+COMPOSED = "loki 6d13\ngrafana 99ab\n"
+RUNNING = "loki 6d13 running Up 8 minutes (healthy)\ngrafana 99ab running Up 2 days (healthy)\n"
+
+
+@pytest.mark.parametrize(
+    ("composed", "running", "right"),
+    [
+        (COMPOSED, RUNNING, True),
+        (COMPOSED, RUNNING.replace("99ab", "0000"), False),
+        (COMPOSED, RUNNING.replace("Up 2 days (healthy)", "Up 2 seconds (health: starting)"), False),
+        (COMPOSED, RUNNING.replace("(healthy)", "(unhealthy)"), False),
+        (COMPOSED, RUNNING.replace("running Up 2 days (healthy)", "exited Exited (0) 3 hours ago"), False),
+        (COMPOSED, RUNNING.splitlines()[0], False),
+        ("loki 6d13", RUNNING, False),
+        ("", "", False),
+    ],
+)
+def test_services_run_as_composed(composed, running, right):
+    answers = {"compose": composed, "ps": running}
+    module = SimpleNamespace(
+        params={"project_dir": "/opt/smolcluster-logging"}, run_command=lambda argv: (0, answers[argv[1]], "")
+    )
+    assert docker.as_composed(module, "docker", "label=x") is right
+
+
+def test_digests_are_of_regular_files_only(tmp_path):
+    file, link = tmp_path / "file", tmp_path / "link"
+    file.write_text("x")
+    link.symlink_to(file)
+    os.mkfifo(tmp_path / "fifo")
+    found = archive.digests([str(file), str(link), str(tmp_path / "fifo"), str(tmp_path), str(tmp_path / "missing")])
+    assert found == {str(file): "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"}

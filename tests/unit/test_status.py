@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import os
 import time
 from pathlib import Path
@@ -10,7 +12,9 @@ from types import SimpleNamespace
 import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
-from ansible_collections.smolcluster.logging.plugins.module_utils import host, loki, status, watch
+from ansible_collections.smolcluster.logging.plugins.module_utils import deployed, host, loki, status, watch
+from ansible_collections.smolcluster.logging.plugins.module_utils.agents.registry import AGENTS
+from ansible_collections.smolcluster.logging.plugins.module_utils.layout import layout_of
 from ansible_collections.smolcluster.logging.plugins.module_utils.metrics import Metrics
 from ansible_collections.smolcluster.logging.plugins.module_utils.services.base import ServiceState
 from ansible_collections.smolcluster.logging.plugins.module_utils.services.systemd import Systemd
@@ -351,6 +355,32 @@ def table(**nodes: dict) -> list[str]:
     }
     text = Templar(loader=DataLoader(), variables=variables).template(trust_as_template(TABLE.read_text()))
     return text.splitlines()
+
+
+def test_what_is_deployed_counts_only_if_the_service_runs_it_and_starts_at_boot(tmp_path, monkeypatch):
+    layout = dataclasses.replace(
+        layout_of("promtail", "Linux"), home=str(tmp_path / "opt"), unit_file=str(tmp_path / "unit")
+    )
+    program = tmp_path / "opt" / "3.6.11" / "promtail"
+    program.parent.mkdir(parents=True)
+    program.touch()
+    (tmp_path / "unit").write_text("Environment=SMOLCLUSTER_DEPLOYMENT=ab12")
+    monkeypatch.setattr(deployed.foreign_agents, "running", lambda *_: [])
+    monkeypatch.setattr(host.system, "executable", lambda pid: str(program) if pid else None)
+    state = ServiceState(active_state="running", pid=7, enabled=True)
+
+    def look(version="3.6.11", **changed):
+        service = SimpleNamespace(
+            state=lambda: dataclasses.replace(state, **changed), environment=lambda: {"SMOLCLUSTER_DEPLOYMENT": "ab12"}
+        )
+        return deployed.look(AGENTS["promtail"], layout, version, None, service)
+
+    unit = str(tmp_path / "unit")
+    assert look()["files"] == {unit: hashlib.sha256(b"Environment=SMOLCLUSTER_DEPLOYMENT=digest").hexdigest()}
+    assert look()["node"]["layout"]["home"] == str(tmp_path / "opt")
+    assert [look(pid=0)["files"], look(enabled=False)["files"], look("3.5.6")["files"]] == [{}, {}, {}]
+    (tmp_path / "unit").write_text("Environment=SMOLCLUSTER_DEPLOYMENT=cd34")
+    assert look()["files"] == {}, "it was started with another definition"
 
 
 @pytest.mark.parametrize(
