@@ -15,8 +15,8 @@ venv:
 	@tools/venv.sh
 
 demo: lab ## Try it: deploy to the container lab, train, and see the lines in Loki
-	@ansible-playbook -i inventory/lab site.yml
-	@ansible-playbook -i inventory/lab playbooks/verify.yml
+	@ansible-playbook -i inventory/lab -i lab/demo/inventory.yml site.yml
+	@ansible-playbook -i inventory/lab -i lab/demo/inventory.yml playbooks/verify.yml
 	@python -m lab.demo
 
 # Two workers share the files out in this order: what takes long begins early, and what needs no lab fills the end.
@@ -58,4 +58,4 @@ mac-check: venv ## Confirm on a real Mac of your inventory that all works: make 
 		$(if $(filter 1,$(ASK)),--ask-become-pass) $(if $(filter 1,$(REBOOT)),--reboot)
 
 bench: lab ## Measure what docs/performance.md records
-	@python -m tests.bench
+	@PYTHONPATH=collections python -m tests.bench

@@ -21,7 +21,7 @@ import yaml
 from lab import hosts
 from lab.config import ADDRESS, STATE, Host
 from lab.shell import step
-from tests.bench import agent, terminal
+from tests.bench import agent, presets, terminal
 from tests.lab.harness import MINIS, ROOT, Lab
 
 ROUNDS = 5
@@ -175,6 +175,7 @@ def page(
     bursts: list,
     service: tuple[float, float],
     exposure: str,
+    costs: dict[str, float],
 ) -> str:
     """The text of docs/performance.md."""
     three = runs[3]
@@ -233,6 +234,13 @@ Promtail's own default is `{WAITS[1]}`.
 | Ratio of the two (medians of {len(bursts)}, in turns) | 1.4 | {with_stages / without:.2f} |
 | Health service of the controller: CPU, own memory | - | {service[0] * 100:.2f} %, {service[1]:.0f} MiB |
 | `systemd-analyze security promtail` | 2.0 | {exposure} |
+
+## Format presets
+
+CPU of Promtail alone at {presets.RATE:,} lines/s of the preset's own examples, and the ratio to `{presets.BASE}`:
+medians of {presets.ROUNDS} measurements of {presets.SECONDS} s, in turns.
+
+{presets.table(costs)}
 """
 
 
@@ -255,8 +263,11 @@ def main() -> None:
         seen = terminal.latency(lab)
     with step("The health service of the controller"):
         service = agent.of_health_service(lab)
+    with step("Format presets"):
+        costs = presets.costs()
     exposure = lab.on(agent.MINI, "systemd-analyze security promtail --no-pager | tail -n 1")
-    text = page(deployments, runs, wait, silence, seen, bursts, service, re.search(r"([\d.]+) \w+", exposure)[1])
+    rating = re.search(r"([\d.]+) \w+", exposure)[1]
+    text = page(deployments, runs, wait, silence, seen, bursts, service, rating, costs)
     (ROOT / "docs" / "performance.md").write_text(text)
     print(text)
 

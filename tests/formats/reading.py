@@ -9,9 +9,20 @@ from typing import Any
 from ansible_collections.smolcluster.logging.plugins.module_utils import trial
 from ansible_collections.smolcluster.logging.plugins.plugin_utils import presets, promtail_config, re2
 
+from lab import artifacts, engine
+
 FOLDER = str(Path(__file__).resolve().parents[2] / "roles/agent/vars/formats")
 KNOWN = presets.load(FOLDER)
 ZONE = "Asia/Kolkata"
+
+
+def promtail(folder: str) -> str:
+    """Path of Promtail, unpacked in a folder; built if the artifacts folder does not have it."""
+    versions = {"official": artifacts.PROMTAIL_OFFICIAL, "module": artifacts.PROMTAIL_MODULE}
+    platform = engine.platform()
+    version, _origin = artifacts.release("promtail", "clients/cmd/promtail", versions, platform)
+    archive = Path(artifacts.ARTIFACTS, "releases", f"v{version}", f"promtail-{platform}.zip")
+    return trial.unpacked(str(archive), folder)
 
 
 @dataclass
