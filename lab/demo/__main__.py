@@ -26,12 +26,13 @@ PROGRAM = "/home/smol/train.py"
 PROCESSES = (
     ("mini1", "server-mini1", ["server"]),
     ("mini2", "worker-rank0-mini2", ["worker", "--rank", "0", "--server", "mini1"]),
-    ("mini3", "worker-rank1-mini3", ["worker", "--rank", "1", "--server", "mini1"]),
+    # See inventory.yml.
+    ("mini3", "worker-rank1-mini3", ["worker", "--rank", "1", "--server", "mini1", "--log-format", "python"]),
 )
 # Identifier of the dashboard with the training; it is Grafana's home page where the role has deployed dashboards.
 OVERVIEW = "smolcluster-overview"
 TAIL = 10  # seconds
-ENTRY = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} \| ", re.MULTILINE)
+ENTRY = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [|-] ", re.MULTILINE)
 
 
 def ssh(host: str, *command: str, terminal: bool = False) -> list[str]:
@@ -159,8 +160,8 @@ The lab is still up:
   live     ssh -t -F {STATE / "ssh_config"} controller cluster-logs tail
   a node   ssh -F {STATE / "ssh_config"} mini1
 Next steps (first: {number}. .venv/bin/activate):
-  ansible-playbook -i inventory/lab playbooks/verify.yml    prove delivery again
-  make lab-down                                             remove the lab""")
+  ansible-playbook -i inventory/lab -i lab/demo/inventory.yml playbooks/verify.yml    prove delivery again
+  make lab-down                                                                       remove the lab""")
     return 0
 
 

@@ -16,6 +16,7 @@ from plugins.module_utils import loki
 
 JOBS = '{job=~"smolcluster.+", job!="smolcluster-health"}'
 WIDTH = 100
+TIME = len("2026-04-06 12:34:56,789 | ")  # of a line
 
 
 def clock(moment: int) -> str:
@@ -77,7 +78,22 @@ def last_lines(start: int, count: int = 3) -> None:
         print(f"{host}   node={labels.get('node')} rank={labels.get('rank')}")
         for moment, line, _ in rows[-count:]:
             # Without the line's own time, which is local.
-            print(shortened(f"  {clock(moment)}  {line.splitlines()[0].partition(' | ')[2]}", WIDTH))
+            print(shortened(f"  {clock(moment)}  {line.splitlines()[0][TIME:]}", WIDTH))
+
+
+def formats(start: int) -> None:
+    """Print what is read of one line of each format.
+
+    Raises:
+        LabError: of a line, the level or the rank is not known.
+    """
+    heading("Two formats, the same labels; on mini3 only `format: python` is set (lab/demo/inventory.yml)")
+    for node in ("mini2", "mini3"):
+        moment, line, labels = entries(f'{{node="{node}", component="worker"}}', start)[0]
+        print(shortened(line, WIDTH))
+        print(f"  {clock(moment)} UTC, level={labels.get('level')}, rank={labels.get('rank')}")
+        if not labels.get("level") or not labels.get("rank"):
+            raise LabError("a line was not read as its format says; deploy with `make demo`")
 
 
 def loss(start: int, rows: int = 10) -> None:
@@ -159,6 +175,7 @@ def show(expected: dict[str, int], start: int) -> None:
     """
     wait_for_entries(expected, start)
     last_lines(start)
+    formats(start)
     loss(start)
     one_error(start)
     documented(start)

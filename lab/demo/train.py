@@ -1,7 +1,8 @@
 """Data-parallel SGD over TCP: linear regression with a parameter server. Runs alone on a mini; needs numpy only.
 
 The server keeps the weights; each worker computes gradients on its own part of the data. It logs as SmolCluster does:
-through `logging`, to a file per process. Nothing here knows where those files go.
+through `logging`, to a file per process; with `--log-format python` in the usual format of Python programs. Nothing
+here knows where those files go.
 """
 
 from __future__ import annotations
@@ -21,16 +22,20 @@ FEATURES = 16
 TIMEOUT = 60.0  # seconds to wait for a peer
 LEARNING_RATE = 0.05
 BATCH = 64
+FORMATS = {
+    "smolcluster": "%(asctime)s | %(levelname)s | rank:{rank} | %(message)s",
+    "python": "%(asctime)s - %(name)s - %(levelname)s - %(message)s",
+}
 
 log = logging.getLogger("train")
 
 
-def set_up_logging(folder: str, component: str, rank: str, host: str) -> None:
-    """Log to `<folder>/server-<host>.log` or `<folder>/worker-rank<rank>-<host>.log` in SmolCluster's format."""
+def set_up_logging(folder: str, component: str, rank: str, host: str, form: str) -> None:
+    """Log to `<folder>/server-<host>.log` or `<folder>/worker-rank<rank>-<host>.log` in one of `FORMATS`."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     name = f"server-{host}" if component == "server" else f"worker-rank{rank}-{host}"
     handler = logging.FileHandler(Path(folder) / f"{name}.log")
-    handler.setFormatter(logging.Formatter(f"%(asctime)s | %(levelname)s | rank:{rank} | %(message)s"))
+    handler.setFormatter(logging.Formatter(FORMATS[form].format(rank=rank)))
     log.addHandler(handler)
     log.setLevel(logging.INFO)
 
@@ -164,9 +169,10 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--step-time", type=float, default=0.2, help="shortest time of a step in seconds")
     parser.add_argument("--log-dir", default="/tmp/smolcluster-logs")  # noqa: S108 - SmolCluster's own folder
+    parser.add_argument("--log-format", choices=list(FORMATS), default="smolcluster")
     options = parser.parse_args()
     rank = "server" if options.component == "server" else str(options.rank)
-    set_up_logging(options.log_dir, options.component, rank, options.host)
+    set_up_logging(options.log_dir, options.component, rank, options.host, options.log_format)
     try:
         if options.component == "server":
             serve(options.port, options.workers, options.steps, options.step_time)
