@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from dashboards import logql
 from dashboards.logql import ALL, RANK, RANKED, count, matching, over, seen
-from dashboards.pages import CAUSE, OVERVIEW
+from dashboards.pages import CAUSE, DISK, HEALTH, OVERVIEW
 from dashboards.panels import DATASOURCE, Json
 
 FOLDER, GROUP = "SmolCluster", "Training"
@@ -57,8 +57,80 @@ def lines(uid: str, title: str, pattern: str, summary: str, advice: str) -> Rule
     return Rule(uid, title, count(query, WINDOW), over("min", seen(query), WINDOW), 0, summary, advice)
 
 
+def reports(uid: str, title: str, expr: str, above: float, summary: str, advice: str) -> Rule:
+    """Rule about what agents and controller report each minute.
+
+    Parameters:
+        expr: instant query with one series per node.
+        above, summary, advice: see `Rule`.
+    """
+    moment = over("max", seen(f'{{job="{logql.HEALTH}", node=~".*"}}'), "10m", "node")
+    return Rule(uid, title, expr, moment, above, summary, advice, page=HEALTH, around=3_600_000)
+
+
+def health_rules() -> list[Rule]:
+    """Rules about the log system itself."""
+    every = ".*"
+    dropped = logql.increase(logql.reasons("agent", "dropped_lines", every), "10m", "600")
+    retries = logql.increase(logql.health("agent", "retries", node=every), "10m", "600")
+    free = over("last", logql.health(".+", *DISK, node=every), "10m", "node")
+    clock = logql.health("agent", pattern=r'"clock_offset_seconds": *-?(?P<value>[0-9.]+)', node=every)
+    return [
+        reports(
+            "smolcluster-dropped",
+            "Agent drops lines",
+            dropped,
+            0,
+            "The agent of {{ .Labels.node }} has dropped lines",
+            "The lines are still in the log files of the node. ansible-playbook playbooks/status.yml names the reason; "
+            "after it is removed, the tag promtail_clean lets the agent read all files again.",
+        ),
+        reports(
+            "smolcluster-retries",
+            "Agent cannot deliver at once",
+            retries,
+            10,
+            "The agent of {{ .Labels.node }} has repeated " + VALUE + " requests in ten minutes",
+            "Nothing is lost, but lines come late. See whether Loki is busy or refuses lines (page Log system health), "
+            "and look at the network between the node and the controller.",
+        ),
+        reports(
+            "smolcluster-clock",
+            "Clock is wrong",
+            over("last", clock, "10m", "node"),
+            5,
+            "The clock of {{ .Labels.node }} differs by " + VALUE + " s from that of the controller",
+            "Lines of this node are at the wrong time, and Loki refuses lines that are more than 70 minutes ahead. "
+            "Switch on time synchronisation on the node: timedatectl set-ntp true.",
+        ),
+        reports(
+            "smolcluster-disk",
+            "Disk is almost full",
+            f"100 - {free}",
+            90,
+            "A disk of {{ .Labels.node }} is full to " + VALUE + " %",
+            "Training fails when its disk is full, and Loki when that of the controller is. On a node remove old "
+            "checkpoints and logs; on the controller set docker_loki_grafana_retention to a shorter time.",
+        ),
+        reports(
+            "smolcluster-killed",
+            "Kernel ended a process",
+            count(f'{{job="{logql.HEALTH}", component="agent", node=~".*"}} |= `"oom_last": "`', WINDOW, "node"),
+            0,
+            "{{ .Labels.node }} ran out of memory, and the kernel ended a process",
+            "Open the link; the field oom_last of the node's lines says which process. If it is training: make the "
+            "batch smaller, or use fewer workers of the data loader.",
+        ),
+    ]
+
+
 def rules() -> list[Rule]:
     """All rules."""
+    return training_rules() + health_rules()
+
+
+def training_rules() -> list[Rule]:
+    """Rules about ranks."""
     last = over("max", seen(RANKED), "10m")
     ended = count(f"{RANKED} {matching(logql.FINISHED)}", "10m")
     errors = logql.errors(ALL)

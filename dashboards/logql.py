@@ -6,11 +6,15 @@ backslash stands for itself; none has a `$` of its own, which Grafana would take
 
 from __future__ import annotations
 
-# Variables of the dashboards. `verify` is the rank of the lines that verify.yml writes; it trains nothing.
-STREAMS = '{job=~"$job", node=~"$node", rank=~"$rank", level=~"$level", rank!="verify"}'
+# Records of runs (plugins/module_utils/runs.py) and lines about the log system itself are not from training.
+# `verify` is the rank of the lines that verify.yml writes; it trains nothing.
+RUNS, HEALTH = "smolcluster-runs", "smolcluster-health"
+TRAINING = f'job!~"{RUNS}|{HEALTH}", rank!="verify"'
+# Variables of the dashboards.
+STREAMS = f'{{job=~"$job", node=~"$node", rank=~"$rank", level=~"$level", {TRAINING}}}'
 # Alerts look at everything.
-ALL = '{job=~".+", rank!="verify"}'
-RANKED = '{job=~".+", rank=~".+", rank!="verify"}'
+ALL = f'{{job=~".+", {TRAINING}}}'
+RANKED = f'{{job=~".+", rank=~".+", {TRAINING}}}'
 # What a rank is: without a rank in the labels it is one file.
 RANK = "job, node, rank"
 
@@ -127,3 +131,66 @@ def speed(streams: str) -> str:
     """Steps per minute of each rank over five minutes."""
     # Not the sum: warnings are another stream of the same rank, with the same steps.
     return f"60 * max by ({RANK}) (rate_counter({step(streams)} [5m]))"
+
+
+def runs(event: str, window: str, by: str) -> str:
+    """Time of the first record of each run for one event, milliseconds since 1970.
+
+    Parameters:
+        event: `start` or `end`.
+        window: duration, for example `30d`.
+        by: labels of a group: `run`, and for a start also `nodes`, and `chosen`, the nodes as part of an address.
+    """
+    fields = f'| json run="run", event="event", nodes="nodes" | event="{event}" | run=~"(?i).*$run.*"'
+    names = r"""{{ .nodes | replace "\"" "" | replace " " "" | trimAll "[]" }}"""
+    chosen = '{{ .nodes | replace "," "&var-node=" }}'
+    named = f"| label_format nodes=`{names}` | label_format chosen=`{chosen}`"
+    return over("min", seen(f'{{job="{RUNS}"}} {fields} {named}'), window, by)
+
+
+def health(component: str, *fields: str, pattern: str = "", node: str = "$node") -> str:
+    """Unwrapped query for a number in the lines that the agents and the controller write each minute (docs/health.md).
+
+    Parameters:
+        component: `agent`, `controller`, or a regular expression for both.
+        fields: a field of the lines; of two fields it is the share of the first in the second, in percent.
+        pattern: instead of fields, a regular expression with the group `value`.
+        node: regular expression of the nodes.
+    """
+    streams = f'{{job="{HEALTH}", component=~"{component}", node=~"{node}"}}'
+    if pattern:
+        read = f"| regexp `{pattern}`"
+    elif len(fields) == 1:
+        read = f'| json value="{fields[0]}"'
+    else:
+        share = "{{ divf (mulf 100.0 (float64 .part)) (float64 .whole) }}"
+        read = f'| json part="{fields[0]}", whole="{fields[1]}" | whole=~"[1-9].*" | label_format value=`{share}`'
+    # Other labels would make a series of each value.
+    return f'{streams} {read} | value=~"[0-9.e+-]+" | keep node, component, value | unwrap value | __error__=""'
+
+
+# Sum of up to six numbers in an object such as {"rate_limited": 3, "line_too_long": 1}; `%s` is the name of its field.
+REASONS = r'"%s": *\{"[^"]*": *(?P<n1>[0-9]+)' + "".join(rf'(?:, *"[^"]*": *(?P<n{n}>[0-9]+))?' for n in range(2, 7))
+
+
+def reasons(component: str, field: str, node: str = "$node") -> str:
+    """Unwrapped query for the sum over all reasons in a field of health lines; without any reason it is 0."""
+    names = [f"n{n}" for n in range(1, 7)]
+    total = "{{ add " + " ".join(f"(int .{name})" for name in names) + " }}"
+    streams = f'{{job="{HEALTH}", component="{component}", node=~"{node}"}} |= `"{field}": {{`'
+    return (
+        f"{streams} | regexp `{REASONS % field}` | label_format value=`{total}` | keep node, component, value "
+        '| unwrap value | __error__=""'
+    )
+
+
+def increase(query: str, window: str, seconds: str, by: str = "node") -> str:
+    """By how much a counter has risen in a window; a counter that starts again at 0 is no rise.
+
+    Parameters:
+        query: unwrapped query.
+        window: duration.
+        seconds: the same in seconds.
+        by: labels of a group.
+    """
+    return f"{seconds} * max by ({by}) (rate_counter({query} [{window}]))"

@@ -12,6 +12,7 @@ from dashboards.panels import (
     lines,
     link,
     logs,
+    named,
     one_of,
     override,
     panel,
@@ -24,7 +25,14 @@ from dashboards.panels import (
 )
 
 OVERVIEW, RANK, CAUSE = "smolcluster-overview", "smolcluster-rank", "smolcluster-cause"
-TITLES = {OVERVIEW: "Training overview", RANK: "Rank detail", CAUSE: "Root cause"}
+RUNS, HEALTH = "smolcluster-runs", "smolcluster-health"
+TITLES = {
+    OVERVIEW: "Training overview",
+    RANK: "Rank detail",
+    CAUSE: "Root cause",
+    RUNS: "Runs",
+    HEALTH: "Log system health",
+}
 
 NO_LINES = "No lines in this time range. Choose a longer one, or check the choices above."
 NO_STEPS = "No line here has a step, such as step:12, step=12 or Iter 12."
@@ -57,11 +65,11 @@ WARN_WHEN_NOT_ZERO = [{"color": "green", "value": None}, {"color": "orange", "va
 
 def variables(*more: Json) -> list[Json]:
     """Variables that every dashboard has, and those of one dashboard."""
-    narrow = '{job=~"$job", node=~"$node", rank!="verify"}'
+    narrow = f'{{job=~"$job", node=~"$node", {logql.TRAINING}}}'
     return [
         # A selector needs one matcher that an absent label does not match.
-        choice("job", "Job", '{job=~".+"}', ".+"),
-        choice("node", "Node", '{job=~"$job"}'),
+        choice("job", "Job", logql.ALL, ".+"),
+        choice("node", "Node", f'{{job=~"$job", {logql.TRAINING}}}'),
         choice("rank", "Rank", narrow),
         choice("level", "Level", narrow),
         *more,
@@ -91,8 +99,6 @@ def metric_over_step() -> Json:
     """The chosen metric of each rank, by the step in the same line."""
     bucket = "| label_format step=`{{ mul (div (int .step_number) $every) $every }}`, series=`rank {{ .rank }}` "
     with_step = f'| regexp `{logql.STEP}` | step_number!="" {bucket}'
-    field = "step\\series"
-    matrix = {"columnField": "series", "rowField": "step", "valueField": "Value #A", "emptyValue": "null"}
     return panel(
         "xychart",
         "$metric over step",
@@ -108,16 +114,24 @@ def metric_over_step() -> Json:
             "tooltip": {"mode": "single", "sort": "none"},
         },
         defaults={
-            "custom": {"show": "points+lines", "pointSize": {"fixed": 4}, "lineWidth": 1},
+            # A label that is not seen; without one the axis has the name of the first series.
+            "custom": {"show": "points+lines", "pointSize": {"fixed": 4}, "lineWidth": 1, "axisLabel": " "},
             "color": {"mode": "palette-classic"},
         },
+        overrides=[override("step", custom_axisLabel="step")],
         transformations=[
-            {"id": "groupingToMatrix", "options": matrix},
             {
                 "id": "convertFieldType",
-                "options": {"conversions": [{"targetField": field, "destinationType": "number"}], "fields": {}},
+                "options": {"conversions": [{"targetField": "step", "destinationType": "number"}], "fields": {}},
             },
-            {"id": "sortBy", "options": {"fields": {}, "sort": [{"field": field}]}},
+            {"id": "sortBy", "options": {"fields": {}, "sort": [{"field": "series"}]}},
+            # Not groupingToMatrix: where a rank has no value, 9.4 would draw it as 0.
+            {"id": "partitionByValues", "options": {"fields": ["series"]}},
+            {"id": "filterFieldsByName", "options": {"include": {"pattern": "(^| )(step|Value #A)$"}}},
+            {"id": "joinByField", "options": {"byField": "step", "mode": "outer"}},
+            {"id": "sortBy", "options": {"fields": {}, "sort": [{"field": "step"}]}},
+            {"id": "renameByRegex", "options": {"regex": "^Value #A$", "renamePattern": "chosen rank"}},
+            {"id": "renameByRegex", "options": {"regex": "^Value #A (.*)$", "renamePattern": "$1"}},
         ],
     )
 
@@ -125,13 +139,15 @@ def metric_over_step() -> Json:
 def first_errors() -> Json:
     """Table of the first error of each rank, earliest first."""
     wanted = f"{logql.RANK}, exception"
-    named = f"| regexp `{logql.EXCEPTION}`"
+    exception = f"| regexp `{logql.EXCEPTION}`"
     return table(
         "First errors, earliest first",
         [
-            target(over("min", seen(f"{logql.errors(STREAMS)} {named}"), "$__range", wanted), "A", instant=True),
+            target(over("min", seen(f"{logql.errors(STREAMS)} {exception}"), "$__range", wanted), "A", instant=True),
             target(
-                over("min", seen(f"{logql.other_tracebacks(STREAMS)} {named}"), "$__range", wanted), "B", instant=True
+                over("min", seen(f"{logql.other_tracebacks(STREAMS)} {exception}"), "$__range", wanted),
+                "B",
+                instant=True,
             ),
         ],
         "When each rank had each kind of error for the first time. The first row is usually the cause, and the "
@@ -170,11 +186,12 @@ def ranks() -> Json:
         overrides=[
             override("Rank", links=[TO_RANK], custom_width=90),
             override("Last line", unit="s", decimals=0, thresholds=colours(30, 120), **COLOURED),
-            override("Step", unit="none", decimals=0),
-            override("Steps behind", unit="none", decimals=0, thresholds=colours(10, 50), **COLOURED),
+            # The text of an empty panel is not for single cells.
+            override("Step", unit="none", decimals=0, noValue="none"),
+            override("Steps behind", unit="none", decimals=0, noValue="-", thresholds=colours(10, 50), **COLOURED),
             override("Lines", unit="short"),
-            override("Errors", thresholds=thresholds(("green", None), ("red", 1)), **COLOURED),
-            override("Warnings", thresholds=thresholds(("green", None), ("orange", 1)), **COLOURED),
+            override("Errors", noValue="0", thresholds=thresholds(("green", None), ("red", 1)), **COLOURED),
+            override("Warnings", noValue="0", thresholds=thresholds(("green", None), ("orange", 1)), **COLOURED),
         ],
         sort="Rank",
     )
@@ -296,7 +313,7 @@ def rank_detail() -> Json:
         NO_LINES,
         bars=True,
         overrides=by_level(),
-        interval="1s",
+        interval="10s",
     )
     errors = panel(
         "table",
@@ -312,7 +329,7 @@ def rank_detail() -> Json:
     all_lines = logs(
         "Lines, newest first",
         [target(searched)],
-        "The latest 1000 lines of the chosen ranks that contain the searched text. Click a line for its labels.",
+        "The latest 500 lines of the chosen ranks that contain the searched text. Click a line for its labels.",
         NO_LINES,
     )
     return dashboard(
@@ -339,12 +356,22 @@ def root_cause() -> Json:
     kinds = stat(
         "Known kinds of failure",
         [
-            target(count(f"{STREAMS} {logql.matching(kind)}", "$__range", ""), letter, name, instant=True)
-            for letter, (name, kind) in zip("ABCDE", KINDS.items(), strict=True)
+            target(count(f"{STREAMS} {logql.matching(kind)}", "$__range", ""), letter, instant=True)
+            for letter, kind in zip("ABCDE", KINDS.values(), strict=True)
         ],
         "Lines in the time range that tell of such a failure.",
         "No such line here.",
         thresholds(("green", None), ("red", 1)),
+        [named(letter, title) for letter, title in zip("ABCDE", KINDS, strict=True)],
+    )
+    first = logs(
+        "First error",
+        [target(logql.errors(STREAMS), "A"), target(logql.other_tracebacks(STREAMS), "B")],
+        "The first line with the level of an error, with its traceback, and the first traceback in lines without such "
+        "a level.",
+        NO_ERRORS,
+        oldest_first=True,
+        count=1,
     )
     errors = logs(
         "Errors of all ranks, oldest first",
@@ -356,7 +383,7 @@ def root_cause() -> Json:
     everything = logs(
         "What every rank said, oldest first",
         [target(STREAMS)],
-        "The first 1000 lines of all chosen ranks. Click a time in the table above to see here the 30 seconds "
+        "The first 500 lines of all chosen ranks. Click a time in the table above to see here the 30 seconds "
         "before and after an error.",
         NO_LINES,
         oldest_first=True,
@@ -366,11 +393,212 @@ def root_cause() -> Json:
         TITLES[CAUSE],
         "What broke first, on which rank, and what did the others say?",
         variables(),
-        place([(4, [(24, kinds)]), (8, [(24, first_errors())]), (12, [(24, errors)]), (16, [(24, everything)])]),
+        place(
+            [
+                (4, [(24, kinds)]),
+                (8, [(24, first_errors())]),
+                (7, [(24, first)]),
+                (9, [(24, errors)]),
+                (16, [(24, everything)]),
+            ]
+        ),
         others(CAUSE),
+    )
+
+
+def runs() -> Json:
+    """Which runs were there?"""
+    start, end = logql.runs("start", "$__range", "run, nodes, chosen"), logql.runs("end", "$__range", "run")
+    begun = logql.runs("start", "$__range", "run")
+    until = f"({end} or ({begun} * 0 + $__to))"
+    queries = {"Start": start, "End": end, "until": until, "Duration": f"({until} - {begun}) / 1000"}
+    refs = dict(zip(queries, "ABCD", strict=True))
+    to_run = link(
+        "Overview of this run",
+        f"/d/{OVERVIEW}?from=${{__data.fields.Start:raw}}&to=${{__data.fields.until:raw}}"
+        "&var-node=${__data.fields.chosen:raw}",
+    )
+    found = table(
+        "Runs",
+        [target(expr, refs[name], instant=True) for name, expr in queries.items()],
+        "The runs that playbooks/start.yml has recorded. Click one to see its nodes from its start to its end. Without "
+        "a recorded end the time counts until now; `ansible-playbook playbooks/runs.yml` also finds the last line of "
+        "such a run, and counts lines and errors.",
+        "No run was recorded in this time range. `ansible-playbook playbooks/start.yml -e run=NAME` records one.",
+        {"run": "Run", **{f"Value #{ref}": name for name, ref in refs.items()}, "nodes": "Nodes", "chosen": "chosen"},
+        overrides=[
+            override("Run", links=[to_run]),
+            override("Start", unit="dateTimeAsIso", custom_width=190),
+            override("End", unit="dateTimeAsIso", custom_width=190, noValue="not recorded"),
+            override("Duration", unit="dtdurations", decimals=0, custom_width=220),
+            override("until", custom_hidden=True),
+            override("chosen", custom_hidden=True),
+        ],
+        sort="Start",
+        newest_first=True,
+    )
+    return dashboard(
+        RUNS,
+        TITLES[RUNS],
+        "Which runs were there, when, and on which nodes?",
+        [text("run", "Name contains")],
+        place([(20, [(24, found)])]),
+        others(RUNS),
+        since="now-30d",
+    )
+
+
+HEALTH_LINES = f'{{job="{logql.HEALTH}", node=~"$node"}}'
+AGENT_LINES = f'{{job="{logql.HEALTH}", component="agent", node=~"$node"}}'
+DISK = ("disk_free_bytes", "disk_size_bytes")
+NO_HEALTH = (
+    "No node has reported in this time range: nodes and controller write one line a minute about the log system."
+)
+
+
+def nodes() -> Json:
+    """Table of all nodes that report."""
+    age = f"($__to - {over('max', seen(HEALTH_LINES), '$__range', 'node')}) / 1000"
+    dropped = logql.increase(logql.reasons("agent", "dropped_lines"), "$__range", "$__range_s")
+    queries = {
+        "Last report": age,
+        "Not yet read": over("last", logql.health("agent", "lag_bytes"), "$__range", "node"),
+        "Dropped lines": dropped,
+        "Retries": logql.increase(logql.health("agent", "retries"), "$__range", "$__range_s"),
+        "Disk used": f"100 - {over('last', logql.health('.+', *DISK), '$__range', 'node')}",
+        "Clock ahead": over("last", logql.health("agent", "clock_offset_seconds"), "$__range", "node"),
+        "Out of memory": logql.increase(logql.health("agent", "oom_kills"), "$__range", "$__range_s"),
+    }
+    refs = dict(zip(queries, "ABCDEFG", strict=True))
+    zero = {"noValue": "0", "decimals": 0, "thresholds": thresholds(("green", None), ("red", 1)), **COLOURED}
+    return table(
+        "Nodes",
+        [target(expr, refs[name], instant=True) for name, expr in queries.items()],
+        "One row per node, and one for the controller. Last report: age of its last line about itself; more than two "
+        "minutes say that the node, its agent or its network is down. Not yet read: bytes in its log files that the "
+        "agent has not read. Dropped lines, retries, and processes that the kernel ended because memory ran out are "
+        "those of the time range. Disk used: the fullest disk with logs. Clock ahead: of the controller's clock; 0 "
+        "below one second.",
+        NO_HEALTH,
+        {"node": "Node", **{f"Value #{ref}": name for name, ref in refs.items()}},
+        overrides=[
+            override("Last report", unit="s", decimals=0, thresholds=colours(90, 180), **COLOURED),
+            override("Not yet read", unit="bytes", noValue="-"),
+            override("Dropped lines", **zero),
+            override(
+                "Retries", noValue="0", decimals=0, thresholds=thresholds(("green", None), ("orange", 1)), **COLOURED
+            ),
+            override("Disk used", unit="percent", decimals=0, noValue="-", thresholds=colours(80, 90), **COLOURED),
+            override("Clock ahead", unit="s", noValue="-"),
+            override("Out of memory", **zero),
+        ],
+        sort="Node",
+    )
+
+
+def health() -> Json:
+    """Does the log system itself work?"""
+    latest = f"max({over('last', logql.health('controller', 'store_bytes', node='.*'), '$__range', 'node')})"
+    refused = logql.increase(logql.reasons("controller", "rejected_lines", ".*"), "$__range", "$__range_s")
+    top = [
+        stat(
+            "Nodes that report",
+            [target(f"count({count(AGENT_LINES, '3m', 'node')})", instant=True)],
+            "Nodes whose agent has sent a line about itself in the last three minutes of the time range.",
+            "none",
+        ),
+        stat(
+            "Nodes seen",
+            [target(f"count({count(AGENT_LINES, '$__range', 'node')})", instant=True)],
+            "Nodes whose agent has sent a line about itself in the time range.",
+            "none",
+        ),
+        stat(
+            "Lines that Loki refused",
+            [target(f"sum({refused})", instant=True)],
+            "Lines that Loki did not take, in the time range. The agents try again after a rate limit, so such lines "
+            "are not lost; the graph below has the reasons.",
+            "0",
+            thresholds(("green", None), ("orange", 1)),
+            decimals=0,
+        ),
+        stat("Size of Loki's store", [target(latest, instant=True)], "Bytes on the disk.", "unknown", unit="bytes"),
+    ]
+    received = lines(
+        "Lines per second",
+        [
+            target(
+                f"max(rate_counter({logql.health('controller', 'received_lines', node='.*')} [5m]))", "A", "received"
+            ),
+            target(
+                f"max by (node) (rate_counter({logql.health('agent', 'sent_lines')} [5m]))", "B", "sent by {{node}}"
+            ),
+        ],
+        "What each agent has sent and what Loki has received, over the five minutes before each point.",
+        NO_HEALTH,
+        interval="1m",
+    )
+    behind = lines(
+        "Bytes that are not yet read",
+        [target(over("last", logql.health("agent", "lag_bytes"), "3m", "node"), legend="{{node}}")],
+        "How far each agent is behind its log files.",
+        NO_HEALTH,
+        interval="1m",
+        defaults={"unit": "bytes", "min": 0},
+    )
+    disks = lines(
+        "Free disk space",
+        [target(over("last", logql.health(".+", *DISK), "3m", "node"), legend="{{node}}")],
+        "Percent that are free on the fullest disk with logs of each node, and on the controller's disk.",
+        NO_HEALTH,
+        interval="1m",
+        defaults={"unit": "percent", "min": 0, "max": 100},
+    )
+    memory = lines(
+        "Memory and processor of Loki",
+        [
+            target(over("last", logql.health("controller", "memory_bytes", node=".*"), "3m", "node"), "A", "memory"),
+            target(
+                f"max(rate_counter({logql.health('controller', 'cpu_seconds', node='.*')} [5m]))",
+                "B",
+                "processor cores",
+            ),
+        ],
+        "Memory that Loki uses, and how many processor cores it keeps busy.",
+        NO_HEALTH,
+        interval="1m",
+        overrides=[override("memory", unit="bytes"), override("processor cores", custom_axisPlacement="right")],
+    )
+    said = logs(
+        "Lines of refusals and drops, newest first",
+        [target(f'{HEALTH_LINES} |~ `"(?:dropped|rejected)_lines": *\\{{"`')],
+        "Reports that count dropped or refused lines; the numbers are totals since the agent or Loki was started.",
+        "No line was dropped or refused.",
+    )
+    return dashboard(
+        HEALTH,
+        TITLES[HEALTH],
+        "Does the log system itself work?",
+        [choice("node", "Node", f'{{job="{logql.HEALTH}"}}')],
+        place(
+            [
+                (4, [(6, one) for one in top]),
+                (8, [(24, nodes())]),
+                (8, [(12, received), (12, behind)]),
+                (8, [(12, disks), (12, memory)]),
+                (8, [(24, said)]),
+            ]
+        ),
+        others(HEALTH),
     )
 
 
 def all_pages() -> dict[str, Json]:
     """Every dashboard by the name of its file."""
-    return {"training-overview": overview(), "rank-detail": rank_detail(), "root-cause": root_cause()}
+    return {
+        "training-overview": overview(),
+        "rank-detail": rank_detail(),
+        "root-cause": root_cause(),
+        "runs": runs(),
+        "log-system-health": health(),
+    }

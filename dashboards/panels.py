@@ -64,9 +64,21 @@ def panel(kind: str, title: str, targets: list[Json], meaning: str, empty: str, 
     } | more
 
 
-def stat(title: str, targets: list[Json], meaning: str, empty: str, colours: Json | None = None) -> Json:
-    """Large numbers; `colours` are thresholds."""
-    defaults = {"color": {"mode": "thresholds"}, "thresholds": colours or thresholds(("text", None)), "unit": "short"}
+def stat(
+    title: str,
+    targets: list[Json],
+    meaning: str,
+    empty: str,
+    colours: Json | None = None,
+    overrides: list[Json] | None = None,
+    **defaults: Any,
+) -> Json:
+    """Large numbers; `colours` are thresholds, `defaults` further settings of the fields."""
+    defaults = {
+        "color": {"mode": "thresholds"},
+        "thresholds": colours or thresholds(("text", None)),
+        "unit": "short",
+    } | defaults
     options = {
         "reduceOptions": {"values": False, "calcs": ["lastNotNull"], "fields": ""},
         "colorMode": "value",
@@ -75,7 +87,7 @@ def stat(title: str, targets: list[Json], meaning: str, empty: str, colours: Jso
         "textMode": "auto",
         "orientation": "auto",
     }
-    return panel("stat", title, targets, meaning, empty, options=options, defaults=defaults)
+    return panel("stat", title, targets, meaning, empty, options=options, defaults=defaults, overrides=overrides or [])
 
 
 def lines(title: str, targets: list[Json], meaning: str, empty: str, bars: bool = False, **more) -> Json:
@@ -103,7 +115,7 @@ def table(title: str, targets: list[Json], meaning: str, empty: str, columns: Js
 
     Parameters:
         columns: title by name of the field, in the order of the columns; `Value #A` is the value of query A.
-        more: see `panel`; `sort` names the column to sort by.
+        more: see `panel`; `sort` names the column to sort by, with `newest_first` from its largest value down.
     """
     transformations = [
         # The time of an instant query is the end of the range, the same in every row.
@@ -118,13 +130,16 @@ def table(title: str, targets: list[Json], meaning: str, empty: str, columns: Js
             },
         },
     ]
-    options = {"showHeader": True, "cellHeight": "sm", "sortBy": [{"displayName": more.pop("sort"), "desc": False}]}
+    order = {"displayName": more.pop("sort"), "desc": more.pop("newest_first", False)}
+    options = {"showHeader": True, "cellHeight": "sm", "sortBy": [order]}
     return panel("table", title, targets, meaning, empty, options=options, transformations=transformations, **more)
 
 
-def logs(title: str, targets: list[Json], meaning: str, empty: str, oldest_first: bool = False) -> Json:
-    """Lines, each with its time, level by colour, and its labels after a click."""
-    direction = {"direction": "forward" if oldest_first else "backward", "maxLines": 1000}
+def logs(
+    title: str, targets: list[Json], meaning: str, empty: str, oldest_first: bool = False, count: int = 500
+) -> Json:
+    """Lines, each with its time, level by colour, and its labels after a click; at most `count`."""
+    direction = {"direction": "forward" if oldest_first else "backward", "maxLines": count}
     options = {
         "showTime": True,
         "showLabels": False,
@@ -143,6 +158,14 @@ def override(field: str, **properties: Any) -> Json:
     return {
         "matcher": {"id": "byName", "options": field},
         "properties": [{"id": key.replace("custom_", "custom."), "value": value} for key, value in properties.items()],
+    }
+
+
+def named(ref: str, title: str) -> Json:
+    """Name of the values of a query. An instant query has no use for a legend."""
+    return {
+        "matcher": {"id": "byFrameRefID", "options": ref},
+        "properties": [{"id": "displayName", "value": title}],
     }
 
 
@@ -247,12 +270,37 @@ def one_of(name: str, label: str, values: list[str], chosen: str) -> Json:
     }
 
 
-def dashboard(uid: str, title: str, description: str, variables: list[Json], panels: list[Json], links: Json) -> Json:
+def run_marks() -> Json:
+    """Starts and ends of runs, as vertical lines in every graph."""
+    fields = '{job="smolcluster-runs"} | json run="run", event="event"'
+    return {
+        "name": "Runs",
+        "datasource": DATASOURCE,
+        "enable": True,
+        # No switch on the page; it would stand beside the link to the page Runs.
+        "hide": True,
+        "iconColor": "blue",
+        "expr": f"{fields} | line_format `{{{{ .event }}}} of run {{{{ .run }}}}`",
+        "tagKeys": "run",
+        "maxLines": 100,
+    }
+
+
+def dashboard(
+    uid: str,
+    title: str,
+    description: str,
+    variables: list[Json],
+    panels: list[Json],
+    links: Json,
+    since: str = "now-1h",
+) -> Json:
     """A whole dashboard.
 
     Parameters:
         uid: part of its address.
         links: title by uid of the other dashboards; a link keeps time range and variables.
+        since: begin of the time range that it opens with.
     """
     return {
         "uid": uid,
@@ -265,10 +313,10 @@ def dashboard(uid: str, title: str, description: str, variables: list[Json], pan
         "style": "dark",
         "timezone": "browser",
         "graphTooltip": 1,
-        "time": {"from": "now-1h", "to": "now"},
+        "time": {"from": since, "to": "now"},
         "refresh": "30s",
         "timepicker": {},
-        "annotations": {"list": []},
+        "annotations": {"list": [run_marks()]},
         "links": [
             {
                 "title": name,

@@ -10,10 +10,10 @@ short_description: Write Grafana's file for the contact point of alerts
 description: Without a type the file removes the contact point of an earlier run.
 author: [SmolCluster contributors (@smolcluster)]
 options:
-  _input: {description: C(type) and C(address) of the contact point., type: dict, required: true}
+  _input: {description: 'C(wanted), C(type) and C(address) of the contact point.', type: dict, required: true}
 """
 EXAMPLES = r"""
-text: "{{ {'type': 'webhook', 'address': 'http://192.0.2.7/alerts'} | smolcluster.logging.alert_contact }}"
+text: "{{ {'wanted': true, 'type': 'slack', 'address': address} | smolcluster.logging.alert_contact }}"
 """
 RETURN = r"""
 _value: {description: Text of the file., type: str}

@@ -12,7 +12,7 @@ author: [SmolCluster contributors (@smolcluster)]
 positional: settings
 options:
   _input: {description: Text of the generated file., type: str, required: true}
-  settings: {description: Value of each threshold by its variable., type: dict, required: true}
+  settings: {description: 'C(wanted), and the value of each threshold by its variable.', type: dict, required: true}
 """
 EXAMPLES = r"""
 text: "{{ lookup('file', 'alerting/alert-rules.yml') | smolcluster.logging.alert_rules(thresholds) }}"

@@ -29,9 +29,13 @@ def rules(text: str, settings: Mapping[str, Any]) -> str:
 
     Parameters:
         text: the generated file.
-        settings: value by variable.
+        settings: value by variable, and `wanted`: without it the file removes the rules of an earlier run.
     """
     document = yaml.safe_load(text)
+    if not settings["wanted"]:
+        uids = [rule["uid"] for group in document["groups"] for rule in group["rules"]]
+        gone = {"apiVersion": 1, "deleteRules": [{"orgId": 1, "uid": uid} for uid in uids]}
+        return yaml.safe_dump(gone, sort_keys=False)
     for group in document["groups"]:
         for rule in group["rules"]:
             if variable := THRESHOLDS.get(rule["uid"]):
@@ -44,9 +48,9 @@ def contact_points(settings: Mapping[str, Any]) -> str:
     """Text of the file with the contact point and the policy that sends every alert to it.
 
     Parameters:
-        settings: `type` (empty for none) and `address`.
+        settings: `wanted` (whether there shall be one), `type` (empty for none) and `address`.
     """
-    kind, address = str(settings["type"]), str(settings["address"]).replace("$", "$$")
+    kind, address = str(settings["type"]) * bool(settings["wanted"]), str(settings["address"]).replace("$", "$$")
     if not kind:
         # One from an earlier run is removed, after nothing refers to it any more.
         document: dict[str, Any] = {

@@ -173,6 +173,11 @@ def setting_problems(settings: dict[str, Any]) -> list[str]:
             "docker_loki_grafana_grafana_admin_password has a line feed or another control character, which "
             "Grafana does not keep. Often a tool for vaults adds it at the end: write the password without it"
         )
+    if not settings["grafana_password_is_long_enough"]:
+        problems.append(
+            "docker_loki_grafana_grafana_admin_password has less than five characters, which Grafana refuses. Set a "
+            "longer one"
+        )
     return problems + port_problems(settings["ports"]) + image_problems(settings["images"])
 
 
@@ -285,10 +290,10 @@ def problems(settings: dict[str, Any], host: dict[str, Any]) -> list[str]:
 
     Parameters:
         settings: `project_dir`, `docker_source`, `retention`, `grafana_default_password` (whether it is `admin` or
-            empty), `grafana_password_is_one_line` (whether it has no control character), `listen` (address by the
-            variable that sets it; without Grafana's when that is off), `ports` (port by the variable that sets it),
-            `images` (list of `name`, `digest`, `file`), `max_disk` (text, empty for none) and `command` (path of
-            cluster-logs).
+            empty), `grafana_password_is_one_line` (whether it has no control character),
+            `grafana_password_is_long_enough`, `listen` (address by the variable that sets it; without Grafana's when
+            that is off), `ports` (port by the variable that sets it), `images` (list of `name`, `digest`, `file`),
+            `max_disk` (text, empty for none) and `command` (path of cluster-logs).
         host: results of the module `log_store_info`.
     """
     found = setting_problems(settings) + address_problems(settings["listen"], host["missing_addresses"])

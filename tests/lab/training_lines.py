@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 
 from plugins.module_utils import loki
@@ -57,7 +58,7 @@ class Run:
         step, moment = 0, start
         while moment > stop:
             step += 1
-            self.say(moment, rank, f"step:{step} | metric:loss | value:{2 + 10 / step:.6f}")
+            self.say(moment, rank, f"step:{step} | metric:loss | value:{loss(rank, step):.6f}")
             moment -= STEP / speed
 
     def push(self, url: str) -> None:
@@ -70,6 +71,11 @@ class Run:
         body = {"streams": [{"stream": labels, "values": values} for labels, values in streams.values()]}
         answer = loki.ask(f"{url}/loki/api/v1/push", json.dumps(body).encode())
         assert answer.status == 204, answer.text
+
+
+def loss(rank: str, step: int) -> float:
+    """Loss of a rank at a step: a curve that falls, with a little noise of its own."""
+    return 2 + 10 / (step + 3) + 0.1 * math.sin(7.3 * step + ord(rank[0]))
 
 
 def healthy(job: str, end: int) -> Run:
@@ -186,4 +192,59 @@ CASES = {
         {("smolcluster-first-failure", "2")},
     ),
     "burst of errors": (failing("no gradient", times=30), {("smolcluster-errors", "")}),
+}
+
+
+def health_lines(url: str, node: str, end: int, **changes: object) -> None:
+    """Send the lines that a node's agent writes each minute (docs/health.md), for the ten minutes before a time.
+
+    Parameters:
+        url: of Loki.
+        node: name of the node; unique, so that tests do not meet in a query.
+        end: time of the last line, seconds since 1970.
+        changes: fields of the last three lines that differ from those of a healthy node.
+    """
+    gib = 1 << 30
+    values = []
+    for minute in range(10, -1, -1):
+        fields = {"time": "2026-11-28T06:40:46.098031Z", "agent": "promtail", "version": "3.6.15", "retries": 3}
+        fields |= {"sent_lines": 1000 - 60 * minute, "sent_bytes": 90_000, "dropped_lines": {}, "lag_bytes": 0}
+        fields |= {"files": 2, "disk_free_bytes": 60 * gib, "disk_size_bytes": 100 * gib, "oom_kills": 0}
+        fields |= {"clock_offset_seconds": 0.0, "oom_last": None}
+        text = json.dumps(fields | (changes if minute < 3 else {}))
+        values.append([str((end - 60 * minute) * SECOND), text])
+    push_health(url, "agent", node, values)
+
+
+def controller_lines(url: str, node: str, end: int) -> None:
+    """Send the lines that the controller writes each minute, as `health_lines` does for a node."""
+    values = []
+    for minute in range(10, -1, -1):
+        fields = {"time": "2026-11-28T06:40:46.098031Z", "version": "3.7.8", "received_lines": 4000 - 240 * minute}
+        fields |= {"received_bytes": 400_000, "rejected_lines": {"rate_limited": 20 - minute}, "store_bytes": 3 << 30}
+        fields |= {"disk_free_bytes": 70 << 30, "disk_size_bytes": 100 << 30, "memory_bytes": 180 << 20}
+        fields |= {"cpu_seconds": 60 - 3.0 * minute, "clock_synchronized": True}
+        values.append([str((end - 60 * minute) * SECOND), json.dumps(fields)])
+    push_health(url, "controller", node, values)
+
+
+def push_health(url: str, component: str, node: str, values: list[list[str]]) -> None:
+    """Send lines about the log system to Loki."""
+    labels = {"job": "smolcluster-health", "component": component, "node": node}
+    body = {"streams": [{"stream": labels, "values": values}]}
+    answer = loki.ask(f"{url}/loki/api/v1/push", json.dumps(body).encode())
+    assert answer.status == 204, answer.text
+
+
+# Fields that differ from those of a healthy node, and the rule that has to fire.
+HEALTH_CASES = {
+    "healthy": ({}, ""),
+    "unknown": ({"sent_lines": None, "dropped_lines": None, "retries": None, "clock_offset_seconds": None}, ""),
+    "restarted": ({"sent_lines": 0, "retries": 0}, ""),
+    "drops": ({"dropped_lines": {"line_too_long": 2, "ingester_error": 5}}, "smolcluster-dropped"),
+    "retries": ({"retries": 40}, "smolcluster-retries"),
+    "clock ahead": ({"clock_offset_seconds": 42.5}, "smolcluster-clock"),
+    "clock behind": ({"clock_offset_seconds": -3600.0}, "smolcluster-clock"),
+    "disk": ({"disk_free_bytes": 5 << 30}, "smolcluster-disk"),
+    "killed": ({"oom_kills": 1, "oom_last": "Out of memory: Killed process 12 (python3)"}, "smolcluster-killed"),
 }

@@ -60,7 +60,7 @@ def test_an_address_with_a_token_is_in_no_message():
 
 def contact(kind: str, address: str) -> dict:
     """Document for a contact point."""
-    return yaml.safe_load(alerts.contact_points({"type": kind, "address": address}))
+    return yaml.safe_load(alerts.contact_points({"wanted": True, "type": kind, "address": address}))
 
 
 def test_without_a_type_the_contact_point_of_an_earlier_run_is_removed():
@@ -68,6 +68,11 @@ def test_without_a_type_the_contact_point_of_an_earlier_run_is_removed():
     assert document["deleteContactPoints"] == [{"orgId": 1, "uid": alerts.CONTACT}]
     assert document["resetPolicies"] == [1]
     assert "contactPoints" not in document
+
+
+def test_without_dashboards_the_contact_point_of_an_earlier_run_is_removed():
+    settings = {"wanted": False, "type": "webhook", "address": "http://192.0.2.7/"}
+    assert yaml.safe_load(alerts.contact_points(settings)) == contact("", "")
 
 
 def test_every_alert_goes_to_the_contact_point():

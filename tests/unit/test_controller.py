@@ -23,6 +23,7 @@ SETTINGS = {
     "retention": "30d",
     "grafana_default_password": True,
     "grafana_password_is_one_line": True,
+    "grafana_password_is_long_enough": True,
     "listen": {LOKI: "0.0.0.0", GRAFANA: "127.0.0.1"},  # noqa: S104
     "ports": {"docker_loki_grafana_loki_port": 3100, "docker_loki_grafana_grafana_port": "3000"},
     "images": [{"name": "grafana/loki:3.7.8", "digest": "", "file": ""}],
@@ -115,6 +116,13 @@ def test_default_password_is_for_loopback_only(address):
     assert f"Grafana would listen on {address} with the default password" in problems(listen={GRAFANA: address})[0]
     assert "default password" not in str(problems(listen={GRAFANA: address}, grafana_default_password=False))
     assert problems(listen={}) == []
+
+
+def test_password_that_grafana_would_not_take_is_refused():
+    (line_feed,) = problems(grafana_password_is_one_line=False)
+    assert "has a line feed or another control character" in line_feed
+    (short,) = problems(grafana_password_is_long_enough=False)
+    assert "has less than five characters" in short
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.8.8.8", "::1", "[::1]", "localhost"])

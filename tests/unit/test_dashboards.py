@@ -41,7 +41,12 @@ def test_panels_do_not_overlap_and_fill_their_rows(page):
 
 @by_page
 def test_every_variable_in_a_query_exists(page):
-    known = {variable["name"] for variable in page["templating"]["list"]} | {"__interval", "__range", "__to"}
+    known = {variable["name"] for variable in page["templating"]["list"]} | {
+        "__interval",
+        "__range",
+        "__range_s",
+        "__to",
+    }
     used = {
         name
         for panel in page["panels"]
@@ -87,19 +92,28 @@ def test_every_rule_says_what_to_do_and_leads_to_a_page_at_its_time():
 
 
 def test_thresholds_of_the_user_are_set():
-    settings = dict.fromkeys(alerts.THRESHOLDS.values(), 7)
+    settings = {"wanted": True} | dict.fromkeys(alerts.THRESHOLDS.values(), 7)
     text = alerts.rules((generator.FILES / "alerting/alert-rules.yml").read_text(), settings)
-    found = {}
-    for rule in yaml.safe_load(text)["groups"][0]["rules"]:
-        (step,) = (part["model"] for part in rule["data"] if part["refId"] == "C")
-        found[rule["uid"]] = step["conditions"][0]["evaluator"]["params"]
-    assert found == {uid: [7] if uid in alerts.THRESHOLDS else [0] for uid in rules()}
+    found = {rule["uid"]: threshold(rule) for rule in yaml.safe_load(text)["groups"][0]["rules"]}
+    before = {rule["uid"]: threshold(rule) for rule in rules().values()}
+    assert found == before | {uid: [7] for uid in alerts.THRESHOLDS}
+
+
+def threshold(rule: dict) -> list[float]:
+    """Threshold of a rule."""
+    (step,) = (part["model"] for part in rule["data"] if part["refId"] == "C")
+    return step["conditions"][0]["evaluator"]["params"]
+
+
+def test_rules_of_an_earlier_run_are_removed_when_they_are_not_wanted():
+    text = alerts.rules((generator.FILES / "alerting/alert-rules.yml").read_text(), {"wanted": False})
+    assert {rule["uid"] for rule in yaml.safe_load(text)["deleteRules"]} == set(rules())
 
 
 def test_thresholds_in_the_file_are_the_defaults_of_the_role():
     defaults = yaml.safe_load((generator.ROOT / "roles/docker_loki_grafana/defaults/main.yml").read_text())
     text = (generator.FILES / "alerting/alert-rules.yml").read_text()
-    assert yaml.safe_load(alerts.rules(text, defaults)) == RULES
+    assert yaml.safe_load(alerts.rules(text, defaults | {"wanted": True})) == RULES
 
 
 @pytest.mark.parametrize(
