@@ -110,7 +110,7 @@ def health_rules() -> list[Rule]:
             90,
             "A disk of {{ .Labels.node }} is full to " + VALUE + " %",
             "Training fails when its disk is full, and Loki when that of the controller is. On a node remove old "
-            "checkpoints and logs; on the controller set docker_loki_grafana_retention to a shorter time.",
+            "checkpoints and logs; on the controller set docker_loki_grafana_max_disk, or a shorter retention.",
         ),
         reports(
             "smolcluster-killed",

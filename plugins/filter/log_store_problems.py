@@ -14,8 +14,8 @@ options:
   _input:
     description: >-
       The role's settings: C(project_dir), C(docker_source), C(retention), C(grafana_default_password),
-      C(grafana_password_is_one_line), C(grafana_password_is_long_enough), C(listen), C(ports), C(images), C(max_disk) and
-      C(command).
+      C(grafana_password_is_one_line), C(grafana_password_is_long_enough), C(listen), C(ports), C(images),
+      C(max_disk) and C(command).
     type: dict
     required: true
   host: {description: Results of the module M(smolcluster.logging.log_store_info)., type: dict, required: true}
