@@ -1014,7 +1014,7 @@ def do_status(args: argparse.Namespace, logcli: Logcli, screen: Screen) -> int:
     streams = checked(logcli, args, span)
     nodes = sorted({labels["node"] for labels in streams if labels.get("node")})
     rows, silent = [], 0
-    for node, last in together(lambda node: logcli.last(f"{{{matcher('node', [node])}}}", span), nodes):
+    for node, last in together(lambda node: logcli.last(f"{{{ALL}, {matcher('node', [node])}}}", span), nodes):
         if last:
             seconds = (now - last.time) / SECOND
             silent += seconds >= args.silence
