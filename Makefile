@@ -21,8 +21,8 @@ demo: lab ## Try it: deploy to the container lab, train, and see the lines in Lo
 
 # Two workers share the files out in this order: what takes long begins early, and what needs no lab fills the end.
 # A worker that crashes ends the run, as its next one would begin with the same test.
-test: venv ## Run every test; a running lab is replaced. WORKERS=2 runs two at once, each with a lab of its own
-	@python -m pytest --numprocesses=$(or $(WORKERS),0) --dist=loadfile --no-loadscope-reorder --max-worker-restart=0 \
+test: venv ## Run every test; a running lab is replaced. Two workers, each with a lab of its own; WORKERS=0 for none
+	@python -m pytest --numprocesses=$(or $(WORKERS),2) --dist=loadfile --no-loadscope-reorder --max-worker-restart=0 \
 		-m "not slow" tests/unit tests/formats tests/lab tests/molecule tests/faults tests/sanity tests/lint
 
 test-slow: venv ## Run every fault test, the long ones too, and record the results in docs/delivery.md

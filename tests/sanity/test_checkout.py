@@ -65,7 +65,7 @@ def test_settings_of_another_place_are_explained(checkout, tmp_path, name):
     foreign.write_text("[defaults]\nforks = 5\n")
     code, output = syntax(checkout, **{name: str(foreign)})
     assert code != 0
-    assert explained(output, "the role 'docker_loki_grafana' was not found")
+    assert explained(output, "the role 'promtail' was not found")
     assert f"`unset {'ANSIBLE_CONFIG ANSIBLE_ROLES_PATH'}`" in PAGE
 
 
@@ -74,7 +74,7 @@ def test_a_clone_without_symbolic_links_is_explained(tmp_path):
     git("clone", "--quiet", "--config=core.symlinks=false", ROOT, checkout)
     code, output = syntax(checkout)
     assert code != 0
-    assert explained(output, "couldn't resolve module/action 'smolcluster.logging")
+    assert explained(output, "the role 'smolcluster.logging.agent' was not found")
     assert "`git checkout --force -- collections inventory/group_vars`" in PAGE
     git("-C", checkout, "config", "core.symlinks", "true")
     git("-C", checkout, "checkout", "--force", "--", "collections", "inventory/group_vars")
