@@ -98,7 +98,8 @@ def _in_time(wanted: list[tuple[dict[str, Any], str]], user: str) -> Iterator[li
             os.close(reader)
             with os.fdopen(writer, "w") as stream:
                 for source, pattern in wanted:
-                    print(json.dumps(examine(source, pattern, user)), file=stream, flush=True)
+                    stream.write(json.dumps(examine(source, pattern, user)) + "\n")
+                    stream.flush()
         finally:
             # Nothing that belongs to the parent may run here: no clean-up, no output.
             os._exit(0)

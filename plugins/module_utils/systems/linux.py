@@ -94,7 +94,7 @@ def mounts() -> list[tuple[str, str, str]]:
     """
     found = {}
     for line in text_of(PROC / "self/mountinfo").splitlines():
-        before, _, after = line.partition(" - ")
+        before, _separator, after = line.partition(" - ")
         folder, (kind, origin) = before.split(" ")[4], after.split(" ")[:2]
         folder, origin = (re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), one) for one in (folder, origin))
         found[folder] = (folder, kind, origin)
