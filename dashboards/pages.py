@@ -127,7 +127,7 @@ def metric_over_step() -> Json:
             {"id": "sortBy", "options": {"fields": {}, "sort": [{"field": "series"}]}},
             # Not groupingToMatrix: where a rank has no value, 9.4 would draw it as 0.
             {"id": "partitionByValues", "options": {"fields": ["series"]}},
-            {"id": "filterFieldsByName", "options": {"include": {"pattern": "(^| )(step|Value #A)$"}}},
+            {"id": "filterFieldsByName", "options": {"include": {"pattern": "/(^| )(step|Value #A)$/"}}},
             {"id": "joinByField", "options": {"byField": "step", "mode": "outer"}},
             {"id": "sortBy", "options": {"fields": {}, "sort": [{"field": "step"}]}},
             {"id": "renameByRegex", "options": {"regex": "^Value #A$", "renamePattern": "chosen rank"}},

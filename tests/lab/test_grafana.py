@@ -275,7 +275,15 @@ def test_page_shows_data_in_every_panel_and_no_error(tab, run, name):
     picture(tab, f"{name}-whole")
     text = tab.inner_text("body")
     empty = {panel["fieldConfig"]["defaults"]["noValue"] for panel in page["panels"]} - {"0", "none", "unknown"}
-    for unwanted in ("No data", "Panel plugin not found", "An unexpected error", "Data is missing", "Value #", *empty):
+    for unwanted in (
+        "No data",
+        "Missing data",
+        "Panel plugin not found",
+        "An unexpected error",
+        "Data is missing",
+        "Value #",
+        *empty,
+    ):
         assert unwanted not in text
     assert tab.locator('.panel-info-corner--error, [data-testid="data-testid Panel status error"]').count() == 0
     assert tab.locator('[data-testid="data-testid Alert error"]').count() == 0
