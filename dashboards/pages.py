@@ -46,10 +46,11 @@ MINUTE = "&time.window=60000"
 # Links name the fields of a table by the titles of its columns.
 OF_ROW = "&var-job=${__data.fields.Job}&var-node=${__data.fields.Node}&var-rank=${__data.fields.Rank}"
 TO_RANK = link("Lines of this rank", f"/d/{RANK}?${{__url_time_range}}{OF_ROW}")
-TO_CAUSE = link("All ranks in the minute around it", f"/d/{CAUSE}?time=${{__value.raw}}{MINUTE}")
+TO_CAUSE = link("All ranks in the minute around it", f"/d/{CAUSE}?time=${{__value.raw}}{MINUTE}", new_tab=True)
 AROUND = link(
     "Lines around it",
     f"/d/{RANK}?time=${{__value.raw}}{MINUTE}&${{job:queryparam}}&${{node:queryparam}}&${{rank:queryparam}}",
+    new_tab=True,
 )
 POINT_TO_LINES = link(
     "Lines of this rank in the minute around this point",
@@ -415,7 +416,7 @@ def runs() -> Json:
     refs = dict(zip(queries, "ABCD", strict=True))
     to_run = link(
         "Overview of this run",
-        f"/d/{OVERVIEW}?from=${{__data.fields.Start:raw}}&to=${{__data.fields.until:raw}}"
+        f"/d/{OVERVIEW}?from=${{__data.fields.Start.numeric}}&to=${{__data.fields.until.numeric}}"
         "&var-node=${__data.fields.chosen:raw}",
     )
     found = table(
