@@ -1,6 +1,9 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Health lines of nodes (roles/agent/files/health.py) and of the controller: what tells them from lines of training."""
+"""The label by which health lines differ from lines of training.
+
+Nodes write theirs in roles/agent/files/health.py, the controller in roles/docker_loki_grafana/files/loki_health.py.
+"""
 
 from __future__ import annotations
 

@@ -111,16 +111,19 @@ def _in_time(wanted: list[tuple[dict[str, Any], str]], user: str) -> Iterator[li
                 block = stream.read(65536)
                 if not block:
                     os.waitpid(child, 0)
+                    child = 0
                     return
                 *lines, pending = (pending + block).split(b"\n")
                 for line in lines:
                     end = time.monotonic() + ANSWER
                     yield json.loads(line)
     finally:
-        # A process that waits for a server may end later; the parent must not wait for it.
-        with suppress(ProcessLookupError, ChildProcessError):
-            os.killpg(child, signal.SIGKILL)
-            os.waitpid(child, os.WNOHANG)
+        # A process that waits for a server may end later; the parent must not wait for it. One that has ended is not
+        # killed: its ID may be that of another process now.
+        if child:
+            with suppress(ProcessLookupError, ChildProcessError):
+                os.killpg(child, signal.SIGKILL)
+                os.waitpid(child, os.WNOHANG)
 
 
 def examine(source: dict[str, Any], pattern: str, user: str) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 # Copyright (c) SmolCluster contributors
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Folders that several nodes share, for example on NFS: which node ships their files, and what nobody has decided.
+"""Folders that several nodes share, for example on NFS: which node ships their files, and where that is not set.
 
 A source says it with the key `shared`: `by_name` (each node the files that carry its name), `{node: NAME}` (one node
 all files), or `false` (the nodes have different files).

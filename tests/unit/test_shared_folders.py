@@ -125,7 +125,7 @@ def test_only_a_server_that_all_know_by_its_name_is_the_same_for_two_nodes(origi
     assert shared_folders.remote(origin, 7, "*.log") == same
 
 
-def test_folder_that_does_not_answer_is_told_and_holds_nobody_up(node, monkeypatch):
+def test_folder_that_does_not_answer_is_named_and_does_not_delay_the_others(node, monkeypatch):
     monkeypatch.setattr(shared_folders, "ANSWER", 2.0)
     real = shared_folders.examine
 
@@ -141,7 +141,7 @@ def test_folder_that_does_not_answer_is_told_and_holds_nobody_up(node, monkeypat
     assert "dead/*.log did not answer within 2 s: its file system may wait for a server" in note
 
 
-def test_folder_that_a_server_hides_from_the_account_is_told(node, monkeypatch):
+def test_folder_that_a_server_hides_from_the_account_is_named(node, monkeypatch):
     node.mounts.append((str(node.folder), "nfs4", "nas:/export"))
     monkeypatch.setattr(shared_folders.accounts, "unreadable", lambda _path, _user: "/home/logs")
     (note,) = shared_folders.notes(node("*.log", shared="by_name"), "promtail")
@@ -154,7 +154,7 @@ def facts(machine: str, identity: str = "x", said: bool = False) -> dict:
     return {"machine": machine, "hostname": machine, "folders": [entry]}
 
 
-def test_same_folder_on_two_nodes_is_told_with_the_way_out():
+def test_same_folder_on_two_nodes_is_named_with_the_way_out():
     nodes = {"mini1": facts("a"), "mini2": facts("b"), "mini3": facts("c", "other"), "mini4": {}}
     (problem,) = shared.double("mini1", nodes)
     assert problem.startswith(

@@ -1,4 +1,4 @@
-"""Files whose times are of another zone are told, on evidence only; files and times of modification are real."""
+"""Files with times of another zone are named only if there is evidence. The files and their times are real."""
 
 from __future__ import annotations
 
